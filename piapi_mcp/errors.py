@@ -1,0 +1,80 @@
+"""Every failure that a caller of this project can meet.
+
+Each text reads on from "Error executing tool NAME: " and says, in short sentences: what was wrong, what is allowed,
+what to do next, and what happened to the money.
+
+    PiAPIError
+      SettingsError             a setting is wrong; the server does not start
+      InputRejectedError        an argument or a file was refused here; nothing was submitted
+      RefusedError              PiAPI said no
+        UnauthorizedError         the key is missing or was not accepted
+        InsufficientCreditError   the account cannot pay for it
+        RateLimitedError          too much at once; try again later
+        ServiceWithdrawnError     the service is no longer offered
+      UnreachableError          no usable answer, and certainly nothing bought
+      OutcomeUnknownError       no usable answer to a submission: it may have been bought
+"""
+
+_QUOTE_LIMIT_CHARS = 80
+
+
+def quote(text: object) -> str:
+    """Return *text* on one line, in double quotes, cut at 80 characters.
+
+    For values of the caller and words of PiAPI: both are data, and neither may fill the page or break out of its line.
+    """
+    line = " ".join(str(text).split())
+    printable = "".join(c for c in line if c.isprintable()).replace('"', "'")
+    if len(printable) > _QUOTE_LIMIT_CHARS:
+        printable = printable[: _QUOTE_LIMIT_CHARS - 1] + "…"
+    return f'"{printable}"'
+
+
+class PiAPIError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class SettingsError(PiAPIError):
+    """A setting cannot be used."""
+
+
+class InputRejectedError(PiAPIError):
+    """What the caller gave was refused before anything was submitted."""
+
+
+class RefusedError(PiAPIError):
+    """PiAPI answered, and said no."""
+
+    def __init__(self, text: str, *, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """HTTP status of the reply, or the envelope's own code where that differs."""
+
+
+class UnauthorizedError(RefusedError):
+    """No PiAPI key is set, or PiAPI did not accept it."""
+
+
+class InsufficientCreditError(RefusedError):
+    """The account's balance does not cover the task."""
+
+
+class RateLimitedError(RefusedError):
+    """Too many requests or too many running tasks for the account's plan."""
+
+    def __init__(self, text: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(text, status=status)
+        self.retry_after_s = retry_after_s
+        """Seconds that PiAPI asked to wait; None when it did not say."""
+
+
+class ServiceWithdrawnError(RefusedError):
+    """PiAPI no longer offers the service."""
+
+
+class UnreachableError(PiAPIError):
+    """PiAPI gave no usable answer; certainly nothing was bought by this request."""
+
+
+class OutcomeUnknownError(PiAPIError):
+    """A submission got no usable answer: PiAPI may have accepted and charged it."""
