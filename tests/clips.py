@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from typing import Literal
 
 import av
 from PIL import Image, ImageDraw
@@ -13,7 +14,7 @@ def make_clip(
     height: int = 90,
     frames: int = 24,
     fps: int = 24,
-    codec: str = "libx264",
+    codec: Literal["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4"] = "libx264",
     audio: bool = False,
     options: dict[str, str] | None = None,
 ) -> bytes:
@@ -26,7 +27,7 @@ def make_clip(
         for number in range(frames):
             picture = Image.new("RGB", (width, height), (number * 7 % 256, 64, 128))
             ImageDraw.Draw(picture).ellipse((number % width, 4, number % width + 24, 28), fill="white")
-            frame = av.VideoFrame.from_image(picture)  # pyright: ignore[reportUnknownMemberType] -- PIL half of av's stub
+            frame: av.VideoFrame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
