@@ -2,7 +2,7 @@
 
 import io
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, cast
 
 import av
 from PIL import Image, ImageDraw
@@ -27,7 +27,7 @@ def make_clip(
         for number in range(frames):
             picture = Image.new("RGB", (width, height), (number * 7 % 256, 64, 128))
             ImageDraw.Draw(picture).ellipse((number % width, 4, number % width + 24, 28), fill="white")
-            frame: av.VideoFrame = av.VideoFrame.from_image(picture)
+            frame = cast("av.VideoFrame", av.VideoFrame.from_image(picture))
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))

@@ -1,0 +1,39 @@
+"""The MCP server: its name, its instructions and its tools."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from mcp.server.mcpserver import MCPServer
+
+import piapi_mcp
+from piapi_mcp.serving.desk import Desk
+from piapi_mcp.serving.tools import build_tools
+from piapi_mcp.settings import LogLevel, Settings
+
+INSTRUCTIONS = (
+    "Upscales Midjourney images and videos with PiAPI. Submitting costs money and answers at once with a task_id; tasks "
+    "run from seconds to many minutes. Follow a task with get_task and wait_seconds until its status is completed or "
+    "failed, then give the user the links. Never submit again because a task is slow: it goes on by itself."
+)
+
+
+def build_server(settings: Settings, *, log_level: LogLevel = "WARNING") -> MCPServer[Desk]:
+    """Return the server with all its tools; nothing is connected before the first call needs it."""
+
+    @asynccontextmanager
+    async def lifespan(_server: MCPServer[Desk]) -> AsyncGenerator[Desk]:
+        desk = Desk(settings)
+        try:
+            yield desk
+        finally:
+            await desk.close()
+
+    return MCPServer(
+        "piapi-mcp",
+        title="PiAPI upscaling",
+        version=piapi_mcp.__version__,
+        instructions=INSTRUCTIONS,
+        tools=[*build_tools()],
+        lifespan=lifespan,
+        log_level=log_level,
+    )

@@ -1,0 +1,108 @@
+"""The tools, each a plain function that hands its arguments on, and the table that offers them."""
+
+import asyncio
+from typing import Annotated
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, ToolAnnotations
+
+from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_USD_PER_FRAME
+from piapi_mcp.api.wire import RemoteTask
+from piapi_mcp.serving import arguments as args
+from piapi_mcp.serving.desk import Desk
+from piapi_mcp.serving.results import task_result
+from piapi_mcp.serving.strict_tool import StrictTool
+from piapi_mcp.tasks.models import Task
+from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.waiting import OnTick
+
+TaskAnswer = Annotated[CallToolResult, Task]
+ToolContext = Context[Desk, object]
+
+
+async def midjourney_upscale(
+    ctx: ToolContext,
+    origin_task_id: args.OriginTaskId,
+    index: args.Index,
+    service_mode: args.Mode = None,
+    webhook_endpoint: args.WebhookEndpoint = None,
+    webhook_secret: args.WebhookSecret = None,
+    wait_seconds: args.WaitSeconds = 0,
+) -> TaskAnswer:
+    """Submit a Midjourney upscale and answer with the task."""
+    service = _desk(ctx).service()
+    options = Options.of(webhook_endpoint, webhook_secret, service_mode=service_mode)
+    order = service.order_midjourney_upscale(origin_task_id, index, options)
+    return task_result(await service.buy(order, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+
+
+async def video_upscale(
+    ctx: ToolContext,
+    video: args.Video,
+    webhook_endpoint: args.WebhookEndpoint = None,
+    webhook_secret: args.WebhookSecret = None,
+    wait_seconds: args.WaitSeconds = 0,
+) -> TaskAnswer:
+    """Submit a video upscale and answer with the task."""
+    service = _desk(ctx).service()
+    order = await service.order_video_upscale(video, Options.of(webhook_endpoint, webhook_secret))
+    return task_result(await service.buy(order, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+
+
+async def get_task(ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0) -> TaskAnswer:
+    """Look at a task, and wait for its end if asked to."""
+    service = _desk(ctx).service()
+    return task_result(await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+
+
+_PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+_READING = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+
+
+def build_tools() -> list[StrictTool]:
+    """Return the tools in the order in which clients list them."""
+    limits = VIDEO_LIMITS
+    return [
+        StrictTool.make(
+            midjourney_upscale,
+            title="Upscale a Midjourney image",
+            description=(
+                "Upscale an image of a finished Midjourney task. Paid; PiAPI publishes no price. "
+                "Answers with a task_id: follow it with get_task."
+            ),
+            annotations=_PAID,
+        ),
+        StrictTool.make(
+            video_upscale,
+            title="Upscale a video",
+            description=(
+                f"Enlarge an MP4 video to {VIDEO_SCALE}x its width and height. Paid: ${VIDEO_USD_PER_FRAME} a frame. At most "
+                f"{limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} frames, "
+                f"{limits.max_bytes >> 20} MB. Answers with a task_id: follow it with get_task."
+            ),
+            annotations=_PAID,
+        ),
+        StrictTool.make(
+            get_task,
+            title="Look at a task",
+            description="Tell how a task stands, with the links to its results once it has completed. Free.",
+            annotations=_READING,
+        ),
+    ]
+
+
+def _desk(ctx: ToolContext) -> Desk:
+    return ctx.request_context.lifespan_context
+
+
+def _progress(ctx: ToolContext, wait_s: float) -> OnTick:
+    """Return what reports a wait's progress to a client that asked for it; no-op for the others."""
+    clock = asyncio.get_running_loop().time
+    started_at = clock()
+
+    async def report(task: RemoteTask) -> None:
+        done = "" if task.progress_percent is None else f", {task.progress_percent} %"
+        # The time waited, because progress must rise with every report and a task's own percentage need not.
+        await ctx.report_progress(clock() - started_at, wait_s, f"{task.status}{done}")
+
+    return report

@@ -1,0 +1,73 @@
+"""What the operator may set, read from the environment once at start."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from piapi_mcp.errors import SettingsError, quote
+
+ServiceMode = Literal["public", "private"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class Settings(BaseModel):
+    """All settings; each field's alias is the name of its environment variable."""
+
+    model_config = ConfigDict(
+        frozen=True, populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+    api_key: SecretStr | None = Field(default=None, alias="PIAPI_API_KEY", min_length=1)
+    """PiAPI key that pays for the tasks. Without it the server starts, and each call says what to set."""
+
+    base_url: str = Field(
+        default="https://api.piapi.ai",  # [D] unified API schema
+        alias="PIAPI_BASE_URL",
+        pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",
+    )
+    """Base URL of PiAPI."""
+
+    service_mode: ServiceMode | None = Field(default=None, alias="PIAPI_SERVICE_MODE")
+    """Midjourney account used when a call names none: `public` pays per task, `private` uses your own account."""
+
+    webhook_endpoint: str | None = Field(default=None, alias="PIAPI_WEBHOOK_ENDPOINT", pattern=r"^https?://\S+$")
+    """URL that PiAPI calls when a task ends, used when a call names none."""
+
+    webhook_secret: SecretStr | None = Field(default=None, alias="PIAPI_WEBHOOK_SECRET")
+    """Secret that PiAPI sends along to the webhook, used when a call names no endpoint of its own."""
+
+    allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
+    """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings from *environ*, the only place where the environment is looked at.
+
+        Empty values and placeholders that a client left standing (`${...}`) count as unset.
+
+        Raises:
+            SettingsError: If a value cannot be used.
+        """
+        names = [field.alias for field in cls.model_fields.values() if field.alias]
+        given = {name: environ[name].strip() for name in names if name in environ}
+        try:
+            return cls.model_validate({name: value for name, value in given.items() if not _is_unset(value)})
+        except ValidationError as error:
+            raise SettingsError(" ".join(_explain(problem["loc"][0], given) for problem in error.errors())) from None
+
+
+def _is_unset(value: str) -> bool:
+    """Say whether *value* is empty or a placeholder such as `${user_config.api_key}` that nobody filled in."""
+    return not value or (value.startswith("${") and value.endswith("}"))
+
+
+_ALLOWED = {
+    "PIAPI_BASE_URL": "an http or https URL without credentials, such as https://api.piapi.ai",
+    "PIAPI_SERVICE_MODE": "public or private",
+    "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",
+}
+
+
+def _explain(name: object, given: Mapping[str, str]) -> str:
+    return f"{name}={quote(given[str(name)])} cannot be used. Allowed: {_ALLOWED[str(name)]}. Set it, or leave it out."

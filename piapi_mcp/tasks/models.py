@@ -1,0 +1,93 @@
+"""How a task stands, as an agent reads it: the one model that every answer about a task is made of."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from piapi_mcp.api.catalog import RESULTS_KEPT_DAYS
+from piapi_mcp.api.wire import COMPLETED, FAILED, RemoteTask
+
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]
+"""Dollars: exact inside, a plain JSON number outside."""
+
+
+class Task(BaseModel):
+    """How a task stands. What is not known is absent."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    task_id: str
+    """Pass it to get_task."""
+
+    status: str
+    """pending, staged or processing while it runs; completed or failed when it has ended."""
+
+    progress_percent: int | None = None
+    """0 to 100, where PiAPI tells it."""
+
+    result_urls: list[str] | None = None
+    """Links to the finished files."""
+
+    quoted_usd: Usd | None = None
+    """List price in US dollars; absent when PiAPI publishes none."""
+
+    charged_usd: Usd | None = None
+    """What PiAPI really took, in US dollars, once the task has ended."""
+
+    error: str | None = None
+    """Why it failed, in PiAPI's words."""
+
+    logs: list[str] | None = None
+    """PiAPI's log of the task; often names the true cause of a failure."""
+
+    notes: list[str] | None = None
+    """What else to know about this task."""
+
+    created_at: datetime | None = None
+    """When PiAPI accepted it."""
+
+    started_at: datetime | None = None
+    """When work on it began."""
+
+    ended_at: datetime | None = None
+    """When it ended."""
+
+    next_step: str
+    """What to do now."""
+
+
+def describe_task(
+    remote: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()
+) -> Task:
+    """Return *remote* as agents read it."""
+    return Task(
+        task_id=remote.task_id,
+        status=remote.status,
+        progress_percent=remote.progress_percent,
+        result_urls=list(remote.result_urls) or None,
+        quoted_usd=quoted_usd if quoted_usd is not None else remote.frozen_usd,
+        # While a task runs, what PiAPI calls consumed may still be given back.
+        charged_usd=remote.consumed_usd if remote.is_done else None,
+        error=remote.error,
+        logs=list(remote.logs) or None,
+        notes=list(notes) or None,
+        created_at=remote.created_at,
+        started_at=remote.started_at,
+        ended_at=remote.ended_at,
+        next_step=_next_step(remote),
+    )
+
+
+def _next_step(remote: RemoteTask) -> str:
+    if remote.status == COMPLETED and not remote.result_urls:
+        return "PiAPI calls it completed but gave no link yet: call get_task again in some seconds."
+    if remote.status == COMPLETED:
+        kept = f"PiAPI deletes results after about {RESULTS_KEPT_DAYS} days"
+        return f"Give the user the links in result_urls and say that {kept}, so they should be saved."
+    if remote.status == FAILED and remote.consumed_usd:
+        return f"It failed, and PiAPI shows a charge of ${remote.consumed_usd}: tell the user error and logs."
+    if remote.status == FAILED:
+        return "It failed and was not charged: tell the user error and logs; mend the cause before submitting again."
+    return "It is running: call get_task with this task_id and wait_seconds 25 until it has ended; do not submit again."
