@@ -11,6 +11,7 @@ what to do next, and what happened to the money.
         InsufficientCreditError   the account cannot pay for it
         RateLimitedError          too much at once; try again later
         ServiceWithdrawnError     the service is no longer offered
+        UnknownTaskError          there is no such task for this key
       UnreachableError          no usable answer, and certainly nothing bought
       OutcomeUnknownError       no usable answer to a submission: it may have been bought
 """
@@ -70,6 +71,10 @@ class RateLimitedError(RefusedError):
 
 class ServiceWithdrawnError(RefusedError):
     """PiAPI no longer offers the service."""
+
+
+class UnknownTaskError(RefusedError):
+    """PiAPI shows no task of that id to this key."""
 
 
 class UnreachableError(PiAPIError):

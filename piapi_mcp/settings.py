@@ -1,14 +1,25 @@
 """What the operator may set, read from the environment once at start."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from piapi_mcp.errors import SettingsError, quote
 
 ServiceMode = Literal["public", "private"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def _sendable(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError
+    return secret
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A secret that can travel in an HTTP header."""
 
 
 class Settings(BaseModel):
@@ -18,7 +29,7 @@ class Settings(BaseModel):
         frozen=True, populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
-    api_key: SecretStr | None = Field(default=None, alias="PIAPI_API_KEY", min_length=1)
+    api_key: HeaderSecret | None = Field(default=None, alias="PIAPI_API_KEY")
     """PiAPI key that pays for the tasks. Without it the server starts, and each call says what to set."""
 
     base_url: str = Field(
@@ -34,7 +45,7 @@ class Settings(BaseModel):
     webhook_endpoint: str | None = Field(default=None, alias="PIAPI_WEBHOOK_ENDPOINT", pattern=r"^https?://\S+$")
     """URL that PiAPI calls when a task ends, used when a call names none."""
 
-    webhook_secret: SecretStr | None = Field(default=None, alias="PIAPI_WEBHOOK_SECRET")
+    webhook_secret: HeaderSecret | None = Field(default=None, alias="PIAPI_WEBHOOK_SECRET")
     """Secret that PiAPI sends along to the webhook, used when a call names no endpoint of its own."""
 
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
@@ -62,6 +73,7 @@ def _is_unset(value: str) -> bool:
     return not value or (value.startswith("${") and value.endswith("}"))
 
 
+_SECRETS = ("PIAPI_API_KEY", "PIAPI_WEBHOOK_SECRET")
 _ALLOWED = {
     "PIAPI_BASE_URL": "an http or https URL without credentials, such as https://api.piapi.ai",
     "PIAPI_SERVICE_MODE": "public or private",
@@ -70,4 +82,6 @@ _ALLOWED = {
 
 
 def _explain(name: object, given: Mapping[str, str]) -> str:
+    if name in _SECRETS:
+        return f"{name} cannot be used: it holds spaces or characters that no key has. Copy it again, as it is shown."
     return f"{name}={quote(given[str(name)])} cannot be used. Allowed: {_ALLOWED[str(name)]}. Set it, or leave it out."

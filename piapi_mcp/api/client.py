@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from piapi_mcp.api.body import Base64Media, json_body
 from piapi_mcp.api.catalog import Product, ServiceMode
-from piapi_mcp.api.refusals import outcome_unknown, refusal, transport_error, unreachable
+from piapi_mcp.api.refusals import outcome_unknown, refusal, transport_error, unknown_task, unreachable
 from piapi_mcp.api.reply import Reply, redact
 from piapi_mcp.api.wire import (
     Account,
@@ -24,13 +24,15 @@ from piapi_mcp.api.wire import (
     parse_history,
     parse_task,
 )
-from piapi_mcp.errors import RateLimitedError, UnreachableError
+from piapi_mcp.errors import RateLimitedError, RefusedError, UnreachableError
 
 UPLOAD_URL = "https://upload.theapi.app"  # [D] file upload page
 _READ_PAUSES_S = (0.5, 1.5)
 """Pauses before a read is tried again, give or take 30 %."""
 _MAX_RETRY_AFTER_S = 10.0
 """A longer `Retry-After` is handed to the caller instead of being waited for."""
+_UNKNOWN_TASK_CODES = (400, 404)
+"""What PiAPI answers for an id it does not know is not documented [?]: a bad request, or not found."""
 _READ_TIMEOUT = httpx.Timeout(20, connect=10)
 _SUBMIT_TIMEOUT = httpx.Timeout(60, connect=10)
 _DEADLINE_S = 120.0
@@ -123,10 +125,16 @@ class PiAPIClient:
         """Look at a task. *task_id* must have been checked for form: it becomes part of the URL.
 
         Raises:
-            RefusedError: PiAPI said no; with status 404, or 400, it does not know the task.
+            UnknownTaskError: PiAPI does not know the task, or not with this key.
+            RefusedError: PiAPI said no for another reason.
             UnreachableError: No usable answer.
         """
-        reply = await self._read(f"/api/v1/task/{task_id}")
+        try:
+            reply = await self._read(f"/api/v1/task/{task_id}")
+        except RefusedError as error:
+            if type(error) is RefusedError and error.status in _UNKNOWN_TASK_CODES:
+                raise unknown_task(task_id, error) from error
+            raise
         task = parse_task(reply.data)
         if task is None:
             raise unreachable(f"HTTP {reply.status} without a task")

@@ -20,17 +20,25 @@ from piapi_mcp.errors import (
     RefusedError,
     ServiceWithdrawnError,
     UnauthorizedError,
+    UnknownTaskError,
     UnreachableError,
     quote,
 )
 
 # The request provably never left: no connection came about. Only then may a submission be tried again.
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
+NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.InvalidURL,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 
 
 def transport_error(error: httpx.HTTPError | httpx.InvalidURL | httpx.StreamError, *, buying: bool) -> PiAPIError:
     """Return our error for a request that httpx could not finish; *buying* tells a submission from a read."""
-    if isinstance(error, NEVER_SENT | httpx.InvalidURL):
+    if isinstance(error, NEVER_SENT):
         return UnreachableError(
             f"PiAPI could not be reached ({_reason(error)}). Nothing was submitted or charged. "
             "Check the network and PIAPI_BASE_URL, then call again."
@@ -53,6 +61,15 @@ def outcome_unknown(reason: str) -> OutcomeUnknownError:
     return OutcomeUnknownError(
         f"PiAPI gave no usable answer to the submission ({reason}). It may have been accepted and charged: "
         "do not submit it again before you have looked at the task history at https://piapi.ai/workspace."
+    )
+
+
+def unknown_task(task_id: str, error: RefusedError) -> UnknownTaskError:
+    """Return the error for a task that PiAPI does not show."""
+    return UnknownTaskError(
+        f"PiAPI knows no task {quote(task_id)} under this key. Use the task_id exactly as the submission answered it. "
+        "This call bought nothing.",
+        status=error.status,
     )
 
 

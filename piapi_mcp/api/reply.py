@@ -29,10 +29,9 @@ class Reply:
         """The status that counts: the body's own `code` where a success on the outside carries a failure inside."""
         # [C] `code` in the body follows HTTP
         code = (self.json or {}).get("code")
-        hides_failure = (
-            self.status < HTTPStatus.BAD_REQUEST and isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST
-        )
-        return code if hides_failure else self.status
+        if self.status < HTTPStatus.BAD_REQUEST and isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST:
+            return code
+        return self.status
 
     @property
     def is_success(self) -> bool:

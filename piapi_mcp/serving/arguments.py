@@ -15,16 +15,12 @@ def _digits(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-TaskId = Annotated[
-    str, Field(pattern=TASK_ID_PATTERN, description="Task id, as a submission or PiAPI's task history gave it.")
-]
-OriginTaskId = Annotated[
-    str, Field(pattern=TASK_ID_PATTERN, description="Id of the finished Midjourney task to upscale from.")
-]
+TaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN, description="Id of the task, as the submission answered it.")]
+OriginTaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN, description="Id of the finished Midjourney task.")]
 Index = Annotated[MidjourneyIndex, BeforeValidator(_digits), Field(description=f"{MIDJOURNEY_INDEX_RULES}.")]
 Mode = Annotated[
     ServiceMode | None,
-    Field(description="Who pays: public per task, private your own hosted account. Default: the account's setting."),
+    Field(description="public: pay per task; private: your own hosted account. Default: the account's setting."),
 ]
 Video = Annotated[
     str,
@@ -40,5 +36,9 @@ WebhookSecret = Annotated[
 ]
 WaitSeconds = Annotated[
     float,
-    Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to this long for the end, 0-{LONGEST_WAIT_S}. 0: answer at once."),
+    Field(
+        ge=0,
+        le=LONGEST_WAIT_S,
+        description=f"Wait at most this long for the end, 0-{LONGEST_WAIT_S}; 0 answers at once.",
+    ),
 ]

@@ -24,9 +24,9 @@ class Desk:
         """
         if self._settings.api_key is None:
             raise UnauthorizedError(
-                "No PiAPI key is set. Get one at https://piapi.ai/workspace/key, set PIAPI_API_KEY in the env block of this "
-                "server's entry in the client's configuration (clients pass on no other variables), and restart the "
-                "client. Nothing was submitted."
+                "No PiAPI key is set. Get one at https://piapi.ai/workspace/key, set PIAPI_API_KEY in the env block "
+                "of this server's entry in the client's configuration (clients pass on no other variables), and "
+                "restart the client. Nothing was submitted."
             )
         if self._service is None:
             from piapi_mcp.tasks.service import open_service

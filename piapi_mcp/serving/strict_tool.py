@@ -6,7 +6,7 @@ validator's own words. Models need the opposite.
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, override
+from typing import Any, Self, cast
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -15,6 +15,7 @@ from mcp.types import ToolAnnotations
 from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, core_schema
+from typing_extensions import override
 
 from piapi_mcp.errors import PiAPIError, quote
 
@@ -34,7 +35,7 @@ class FlatSchema(GenerateJsonSchema):
         return described
 
     @override
-    def field_title_should_be_set(self, schema: object) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
@@ -42,11 +43,10 @@ class StrictTool(Tool):
     """The SDK's tool, stricter in what it takes and clearer in what it refuses."""
 
     @classmethod
-    def make(
-        cls, function: Callable[..., Any], *, title: str, description: str, annotations: ToolAnnotations
-    ) -> "StrictTool":
+    def make(cls, function: Callable[..., Any], *, title: str, description: str, annotations: ToolAnnotations) -> Self:
         """Return *function* as a tool under its own name."""
-        tool = cls.from_function(function, title=title, description=description, annotations=annotations)
+        made = cls.from_function(function, title=title, description=description, annotations=annotations)
+        tool = cast("Self", made)  # the SDK annotates the base class
         arguments = tool.fn_metadata.arg_model
         arguments.model_config["extra"] = "forbid"
         arguments.model_config["hide_input_in_errors"] = True

@@ -76,9 +76,9 @@ def build_tools() -> list[StrictTool]:
             video_upscale,
             title="Upscale a video",
             description=(
-                f"Enlarge an MP4 video to {VIDEO_SCALE}x its width and height. Paid: ${VIDEO_USD_PER_FRAME} a frame. At most "
-                f"{limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} frames, "
-                f"{limits.max_bytes >> 20} MB. Answers with a task_id: follow it with get_task."
+                f"Enlarge an MP4 video to {VIDEO_SCALE}x its width and height. Paid: ${VIDEO_USD_PER_FRAME} a frame. "
+                f"At most {limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} "
+                f"frames, {limits.max_bytes >> 20} MB. Answers with a task_id: follow it with get_task."
             ),
             annotations=_PAID,
         ),

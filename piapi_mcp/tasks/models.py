@@ -58,9 +58,7 @@ class Task(BaseModel):
     """What to do now."""
 
 
-def describe_task(
-    remote: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()
-) -> Task:
+def describe_task(remote: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()) -> Task:
     """Return *remote* as agents read it."""
     return Task(
         task_id=remote.task_id,

@@ -1,0 +1,101 @@
+"""The commands: serve (the default), demo, sandbox. With `demo.py` the only place that prints or exits."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import piapi_mcp
+from piapi_mcp.errors import PiAPIError, SettingsError
+from piapi_mcp.settings import LogLevel, Settings
+
+_EXIT_SETTINGS = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv* (default: that of the process) and return the exit status."""
+    arguments = _parser().parse_args(argv)
+    # stdout belongs to the protocol: logs go to stderr.
+    logging.basicConfig(level=arguments.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line for each look at a task
+    try:
+        return arguments.run(arguments)
+    except SettingsError as error:
+        print(f"piapi-mcp: {error}", file=sys.stderr)
+        return _EXIT_SETTINGS
+    except PiAPIError as error:
+        print(f"piapi-mcp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="piapi-mcp",
+        description="MCP server for upscaling Midjourney images and videos with PiAPI. Without a command it serves.",
+        epilog="Settings come from the environment: PIAPI_API_KEY and others, see the README.",
+    )
+    parser.add_argument("--version", action="version", version=f"piapi-mcp {piapi_mcp.__version__}")
+    parser.add_argument("--transport", choices=["stdio"], default="stdio", help="how clients connect (default: stdio)")
+    parser.add_argument(
+        "--sandbox", action="store_true", help="use the built-in sandbox instead of PiAPI: no key, nothing paid"
+    )
+    parser.add_argument(
+        "--log-level", choices=get_args(LogLevel), default="WARNING", help="what to log to stderr (default: WARNING)"
+    )
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="show the main job from start to end; needs no key")
+    demo.add_argument(
+        "video", nargs="?", type=Path, metavar="VIDEO", help="MP4 file to upscale (default: a clip it makes)"
+    )
+    demo.add_argument(
+        "--output",
+        type=Path,
+        default=Path("piapi-mcp-demo"),
+        metavar="DIR",
+        help="where to save (default: %(default)s)",
+    )
+    demo.set_defaults(run=_demo)
+
+    sandbox = commands.add_parser("sandbox", help="run a PiAPI of our own that really upscales; prints its base URL")
+    sandbox.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
+    sandbox.add_argument("--port", type=int, default=0, help="port (default: any that is free)")
+    sandbox.set_defaults(run=_sandbox)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    # Imported here: the other commands, --help and --version need no SDK.
+    from piapi_mcp.serving.server import build_server
+
+    if not arguments.sandbox:
+        build_server(settings, log_level=arguments.log_level).run("stdio")
+        return 0
+    from piapi_mcp.sandbox.server import SandboxServer
+
+    with SandboxServer() as sandbox:
+        settings = settings.for_sandbox(sandbox.base_url)
+        build_server(settings, log_level=arguments.log_level).run("stdio")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from piapi_mcp.demo import run_demo
+
+    return run_demo(arguments.video, arguments.output)
+
+
+def _sandbox(arguments: argparse.Namespace) -> int:
+    from piapi_mcp.sandbox.server import SandboxServer
+
+    with SandboxServer(host=arguments.host, port=arguments.port) as sandbox:
+        print(sandbox.base_url, flush=True)
+        sandbox.wait()
+    return 0

@@ -1,0 +1,80 @@
+"""The rooms and who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import piapi_mcp
+
+PACKAGE = Path(piapi_mcp.__file__).parent
+
+# Each room, and the rooms it may import; a room may always import itself.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "settings": {"errors"},
+    "api": {"errors"},
+    "media": {"errors"},
+    "tasks": {"api", "media", "errors", "settings"},
+    "serving": {"tasks", "api", "media", "errors", "settings"},
+    "sandbox": set[str](),
+    "demo": {"serving", "sandbox", "settings", "errors"},
+    "cli": {"serving", "sandbox", "settings", "errors", "demo"},
+    "__main__": {"cli"},
+}
+
+# What serving takes from these rooms are types and constants, never what talks to the network or opens files.
+TYPES_ONLY = {"piapi_mcp.api.catalog", "piapi_mcp.api.wire"}
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith("piapi_mcp.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
+    room = room_of(path)
+    rooms = {name.split(".")[1] for name in imports_of(path)} - {room, "__version__"}
+    assert rooms <= MAY_IMPORT[room]
+
+
+def test_serving_takes_only_types_from_api_and_media() -> None:
+    taken = {name for path in MODULES if room_of(path) == "serving" for name in imports_of(path)}
+    below = {name.rsplit(".", 1)[0] for name in taken if name.split(".")[1] in ("api", "media")}
+    assert below <= TYPES_ONLY
+
+
+def test_nothing_heavy_is_imported_to_list_the_tools() -> None:
+    """Ours: clients drop servers that start slowly."""
+    script = (
+        "import sys; from piapi_mcp.serving.server import build_server; from piapi_mcp.settings import Settings;"
+        "build_server(Settings.from_env({}));"
+        "print(sorted({'av', 'PIL', 'httpx', 'sqlite3', 'piapi_mcp.sandbox', 'piapi_mcp.media'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_commands_print() -> None:
+    """Ours: over stdio, stdout belongs to the protocol."""
+    printing = {
+        room_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing <= {"cli", "demo"}

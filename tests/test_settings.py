@@ -1,0 +1,62 @@
+import pytest
+
+from piapi_mcp.errors import SettingsError
+from piapi_mcp.settings import Settings
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings.api_key is None
+    assert settings.base_url == "https://api.piapi.ai"
+
+
+@pytest.mark.parametrize("left_standing", ["", "  ", "${PIAPI_API_KEY}", "${user_config.api_key}"])
+def test_a_placeholder_that_nobody_filled_in_counts_as_unset(left_standing: str) -> None:
+    """Clients hand such placeholders over literally."""
+    assert Settings.from_env({"PIAPI_API_KEY": left_standing}).api_key is None
+
+
+def test_the_key_shows_in_no_repr_and_no_dump() -> None:
+    settings = Settings.from_env({"PIAPI_API_KEY": " s3cr3t-key-1 ", "PIAPI_WEBHOOK_SECRET": "s3cr3t-2"})
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "s3cr3t-key-1"
+    assert "s3cr3t" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_a_key_that_cannot_be_one_is_refused_unseen() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"PIAPI_API_KEY": "my kéy"})
+    assert str(caught.value) == (
+        "PIAPI_API_KEY cannot be used: it holds spaces or characters that no key has. Copy it again, as it is shown."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        pytest.param(
+            "PIAPI_SERVICE_MODE",
+            "free",
+            'PIAPI_SERVICE_MODE="free" cannot be used. Allowed: public or private. Set it, or leave it out.',
+            id="service-mode",
+        ),
+        pytest.param(
+            "PIAPI_BASE_URL",
+            "api.piapi.ai",
+            'PIAPI_BASE_URL="api.piapi.ai" cannot be used. Allowed: an http or https URL without credentials, such as '
+            "https://api.piapi.ai. Set it, or leave it out.",
+            id="base-url-without-scheme",
+        ),
+        pytest.param(
+            "PIAPI_WEBHOOK_ENDPOINT",
+            "ftp://example.com",
+            'PIAPI_WEBHOOK_ENDPOINT="ftp://example.com" cannot be used. Allowed: an http or https URL. '
+            "Set it, or leave it out.",
+            id="webhook-of-another-scheme",
+        ),
+    ],
+)
+def test_a_wrong_setting_says_what_is_allowed(name: str, value: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({name: value})
+    assert str(caught.value) == text
