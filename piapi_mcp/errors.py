@@ -6,6 +6,8 @@ what to do next, and what happened to the money.
     PiAPIError
       SettingsError             a setting is wrong; the server does not start
       InputRejectedError        an argument or a file was refused here; nothing was submitted
+      BudgetError               it costs more than the caller or the operator allows; nothing was submitted
+      LedgerError               it cannot be written down; nothing was submitted
       RefusedError              PiAPI said no
         UnauthorizedError         the key is missing or was not accepted
         InsufficientCreditError   the account cannot pay for it
@@ -41,6 +43,14 @@ class SettingsError(PiAPIError):
 
 class InputRejectedError(PiAPIError):
     """What the caller gave was refused before anything was submitted."""
+
+
+class BudgetError(PiAPIError):
+    """It would cost more than the caller or the operator allows."""
+
+
+class LedgerError(PiAPIError):
+    """The record of submissions cannot be read or written."""
 
 
 class RefusedError(PiAPIError):
@@ -83,3 +93,8 @@ class UnreachableError(PiAPIError):
 
 class OutcomeUnknownError(PiAPIError):
     """A submission got no usable answer: PiAPI may have accepted and charged it."""
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+        """What happened to the request, in a few words."""

@@ -1,6 +1,8 @@
 """What the operator may set, read from the environment once at start."""
 
 from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -48,8 +50,21 @@ class Settings(BaseModel):
     webhook_secret: HeaderSecret | None = Field(default=None, alias="PIAPI_WEBHOOK_SECRET")
     """Secret that PiAPI sends along to the webhook, used when a call names no endpoint of its own."""
 
+    max_cost_usd: Decimal | None = Field(default=None, alias="PIAPI_MAX_COST_USD", ge=0)
+    """Most that one task may cost, in US dollars."""
+
+    daily_budget_usd: Decimal | None = Field(default=None, alias="PIAPI_DAILY_BUDGET_USD", ge=0)
+    """Most that all tasks of a UTC day may cost together, in US dollars."""
+
+    state_dir: Path | None = Field(default=None, alias="PIAPI_STATE_DIR")
+    """Folder of the ledger. Default: the user's state folder of the system."""
+
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
     """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
+
+    def for_sandbox(self, base_url: str) -> Self:
+        """Return these settings for the sandbox at *base_url*, which takes any key that begins with `sandbox`."""
+        return self.model_copy(update={"base_url": base_url, "api_key": SecretStr("sandbox-local")})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -77,6 +92,8 @@ _SECRETS = ("PIAPI_API_KEY", "PIAPI_WEBHOOK_SECRET")
 _ALLOWED = {
     "PIAPI_BASE_URL": "an http or https URL without credentials, such as https://api.piapi.ai",
     "PIAPI_SERVICE_MODE": "public or private",
+    "PIAPI_MAX_COST_USD": "a number of US dollars, such as 0.50",
+    "PIAPI_DAILY_BUDGET_USD": "a number of US dollars, such as 5",
     "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",
 }
 

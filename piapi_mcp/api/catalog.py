@@ -10,7 +10,7 @@ MidjourneyIndex = Literal["1", "2", "3", "4", "light", "beta", "2x", "4x", "subt
 ServiceMode = Literal["public", "private"]
 """Who pays: `public` per task, `private` the account that you host yourself."""  # [D] Midjourney upscale page
 
-TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{5,63}$"
+TASK_ID_PATTERN = r"^[A-Za-z0-9_-]{6,64}$"
 """Form of a task id. PiAPI's are UUIDs [D]; wider, as its form is not promised, yet always safe within a URL."""
 
 POINTS_PER_USD = 10_000_000  # [R] captured task: meta.usage
@@ -25,10 +25,14 @@ class Product:
 
     model: str
     task_type: str
+    history_model: str
+    """What the task history calls the model."""
 
 
-MIDJOURNEY_UPSCALE = Product(model="midjourney", task_type="upscale")  # [D] Midjourney upscale page
-VIDEO_UPSCALE = Product(model="Qubico/video-toolkit", task_type="upscale")  # [D] video upscale page
+# [D] Midjourney upscale page, video upscale page; the last name of each: [D/C] user task history page
+MIDJOURNEY_UPSCALE = Product(model="midjourney", task_type="upscale", history_model="mj")
+VIDEO_UPSCALE = Product(model="Qubico/video-toolkit", task_type="upscale", history_model="video_toolkit")
+PRODUCTS = (MIDJOURNEY_UPSCALE, VIDEO_UPSCALE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,21 @@ def quote_video_usd(frames: int) -> Decimal:
 
 # [D] Midjourney upscale page, on `index`
 MIDJOURNEY_INDEX_RULES = (
-    "1-4 pick an image of a finished grid; light or beta upscale an upscaled V4 image again, "
-    "2x or 4x an upscaled V5 image, subtle or creative an upscaled V6 image"
+    "1-4: image of a grid; for an upscaled image light, beta (V4), 2x, 4x (V5), subtle, creative (V6)"
 )
+
+MIDJOURNEY_ACTIONS: dict[MidjourneyIndex, str] = {
+    # [R] on a grid
+    "1": "upscale1",
+    "2": "upscale2",
+    "3": "upscale3",
+    "4": "upscale4",
+    # [C] on an upscaled image; those of V4 by analogy [I]
+    "light": "upscale_light",
+    "beta": "upscale_beta",
+    "2x": "upscale_2x",
+    "4x": "upscale_4x",
+    "subtle": "upscale_subtle",
+    "creative": "upscale_creative",
+}
+"""The action in a task's list that stands for each index."""

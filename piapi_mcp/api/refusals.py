@@ -60,7 +60,8 @@ def outcome_unknown(reason: str) -> OutcomeUnknownError:
     """Return the error for a submission that got no usable answer."""
     return OutcomeUnknownError(
         f"PiAPI gave no usable answer to the submission ({reason}). It may have been accepted and charged: "
-        "do not submit it again before you have looked at the task history at https://piapi.ai/workspace."
+        "do not submit it again before you have looked at PiAPI's task history.",
+        reason=reason,
     )
 
 

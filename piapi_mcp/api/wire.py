@@ -7,7 +7,7 @@ All of that ends here: the rest of the code never sees a raw reply.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import cast
@@ -19,6 +19,8 @@ Json = Mapping[str, object]
 # [D] unified API schema. A word that is not listed counts as still running and is shown as it is.
 COMPLETED = "completed"
 FAILED = "failed"
+_CANCELLED = ("cancelled", "canceled")  # [?] what a cancelled task is called is not documented
+_LONGEST_INPUT_CHARS = 2000
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class RemoteTask:
     """Lower case: pending, processing, staged, completed, failed, or a word that PiAPI added since."""
     model: str | None = None
     task_type: str | None = None
+    task_input: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The short fields of what was asked for, as far as PiAPI repeats them; no media."""
     progress_percent: int | None = None
     """0-100; only Midjourney tells it."""
     result_urls: tuple[str, ...] = ()
@@ -48,7 +52,12 @@ class RemoteTask:
     @property
     def is_done(self) -> bool:
         """Whether the task has ended, well or badly."""
-        return self.status in (COMPLETED, FAILED)
+        return self.status in (COMPLETED, FAILED, *_CANCELLED)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it ended because somebody cancelled it."""
+        return self.status in _CANCELLED
 
 
 def parse_task(data: Json) -> RemoteTask | None:
@@ -64,6 +73,7 @@ def parse_task(data: Json) -> RemoteTask | None:
         status=(_text(data.get("status")) or "pending").lower(),
         model=_text(data.get("model")),
         task_type=_text(data.get("task_type")),
+        task_input=_short_fields(data.get("input")),
         progress_percent=_percent(output.get("progress")),
         result_urls=_result_urls(output),
         actions=_texts(output.get("actions")),
@@ -182,6 +192,15 @@ def _result_urls(output: Json) -> tuple[str, ...]:
     ]
     urls = (text for text in map(_text, candidates) if text and text.startswith(("http://", "https://")))
     return tuple(dict.fromkeys(urls))
+
+
+def _short_fields(value: object) -> Mapping[str, str]:
+    fields = _mapping(value).items()
+    return {
+        name: str(item)
+        for name, item in fields
+        if isinstance(item, str | int) and len(str(item)) <= _LONGEST_INPUT_CHARS
+    }
 
 
 def _percent(value: object) -> int | None:

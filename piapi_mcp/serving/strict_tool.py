@@ -30,8 +30,8 @@ class FlatSchema(GenerateJsonSchema):
     @override
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         described = super().default_schema(schema)
-        if described.get("default", ...) is None:
-            del described["default"]
+        if not described.get("default"):  # null, false and 0 go without saying
+            described.pop("default", None)
         return described
 
     @override

@@ -1,10 +1,12 @@
 """The tools, each a plain function that hands its arguments on, and the table that offers them."""
 
 import asyncio
+from decimal import Decimal
 from typing import Annotated
 
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import SecretStr
 
 from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_USD_PER_FRAME
 from piapi_mcp.api.wire import RemoteTask
@@ -28,12 +30,26 @@ async def midjourney_upscale(
     webhook_endpoint: args.WebhookEndpoint = None,
     webhook_secret: args.WebhookSecret = None,
     wait_seconds: args.WaitSeconds = 0,
+    max_cost_usd: args.MaxCost = None,
+    allow_unknown_price: args.AllowUnknownPrice = False,
+    dry_run: args.DryRun = False,
+    allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
     """Submit a Midjourney upscale and answer with the task."""
     service = _desk(ctx).service()
-    options = Options.of(webhook_endpoint, webhook_secret, service_mode=service_mode)
-    order = service.order_midjourney_upscale(origin_task_id, index, options)
-    return task_result(await service.buy(order, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+    options = Options(
+        webhook_endpoint=webhook_endpoint,
+        webhook_secret=_secret(webhook_secret),
+        service_mode=service_mode,
+        max_cost_usd=_usd(max_cost_usd),
+        allow_unknown_price=allow_unknown_price,
+        allow_repeat=allow_repeat,
+        dry_run=dry_run,
+    )
+    task = await service.upscale_midjourney(
+        origin_task_id, index, options, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)
+    )
+    return task_result(task)
 
 
 async def video_upscale(
@@ -42,11 +58,21 @@ async def video_upscale(
     webhook_endpoint: args.WebhookEndpoint = None,
     webhook_secret: args.WebhookSecret = None,
     wait_seconds: args.WaitSeconds = 0,
+    max_cost_usd: args.MaxCost = None,
+    dry_run: args.DryRun = False,
+    allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
     """Submit a video upscale and answer with the task."""
     service = _desk(ctx).service()
-    order = await service.order_video_upscale(video, Options.of(webhook_endpoint, webhook_secret))
-    return task_result(await service.buy(order, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+    options = Options(
+        webhook_endpoint=webhook_endpoint,
+        webhook_secret=_secret(webhook_secret),
+        max_cost_usd=_usd(max_cost_usd),
+        allow_repeat=allow_repeat,
+        dry_run=dry_run,
+    )
+    task = await service.upscale_video(video, options, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds))
+    return task_result(task)
 
 
 async def get_task(ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0) -> TaskAnswer:
@@ -68,7 +94,7 @@ def build_tools() -> list[StrictTool]:
             title="Upscale a Midjourney image",
             description=(
                 "Upscale an image of a finished Midjourney task. Paid; PiAPI publishes no price. "
-                "Answers with a task_id: follow it with get_task."
+                "Follow the task_id with get_task."
             ),
             annotations=_PAID,
         ),
@@ -78,17 +104,25 @@ def build_tools() -> list[StrictTool]:
             description=(
                 f"Enlarge an MP4 video to {VIDEO_SCALE}x its width and height. Paid: ${VIDEO_USD_PER_FRAME} a frame. "
                 f"At most {limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} "
-                f"frames, {limits.max_bytes >> 20} MB. Answers with a task_id: follow it with get_task."
+                f"frames, {limits.max_bytes >> 20} MB. Follow the task_id with get_task."
             ),
             annotations=_PAID,
         ),
         StrictTool.make(
             get_task,
             title="Look at a task",
-            description="Tell how a task stands, with the links to its results once it has completed. Free.",
+            description="Tell how a task stands; once completed, with links to its results. Free.",
             annotations=_READING,
         ),
     ]
+
+
+def _secret(text: str | None) -> SecretStr | None:
+    return SecretStr(text) if text else None
+
+
+def _usd(amount: float | None) -> Decimal | None:
+    return None if amount is None else Decimal(str(amount))
 
 
 def _desk(ctx: ToolContext) -> Desk:

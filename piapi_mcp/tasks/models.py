@@ -18,11 +18,11 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    task_id: str
-    """Pass it to get_task."""
+    task_id: str | None = None
+    """Pass it to get_task. Absent after a dry run."""
 
     status: str
-    """pending, staged or processing while it runs; completed or failed when it has ended."""
+    """pending, staged or processing while it runs; completed or failed at its end; dry_run: nothing was bought."""
 
     progress_percent: int | None = None
     """0 to 100, where PiAPI tells it."""
@@ -58,6 +58,17 @@ class Task(BaseModel):
     """What to do now."""
 
 
+def describe_dry_run(quoted_usd: Decimal | None, notes: tuple[str, ...]) -> Task:
+    """Return what agents read of a task that was checked and priced, not bought."""
+    price = "PiAPI publishes no price for it" if quoted_usd is None else f"it would cost ${quoted_usd}"
+    return Task(
+        status="dry_run",
+        quoted_usd=quoted_usd,
+        notes=list(notes) or None,
+        next_step=f"Nothing was bought; {price}. Call again without dry_run to buy it.",
+    )
+
+
 def describe_task(remote: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()) -> Task:
     """Return *remote* as agents read it."""
     return Task(
@@ -84,6 +95,8 @@ def _next_step(remote: RemoteTask) -> str:
     if remote.status == COMPLETED:
         kept = f"PiAPI deletes results after about {RESULTS_KEPT_DAYS} days"
         return f"Give the user the links in result_urls and say that {kept}, so they should be saved."
+    if remote.is_cancelled:
+        return "It was cancelled. Submit again only if the user still wants it."
     if remote.status == FAILED and remote.consumed_usd:
         return f"It failed, and PiAPI shows a charge of ${remote.consumed_usd}: tell the user error and logs."
     if remote.status == FAILED:

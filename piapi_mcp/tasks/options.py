@@ -1,7 +1,7 @@
 """What a caller may add to any paid task."""
 
 from dataclasses import dataclass
-from typing import Self
+from decimal import Decimal
 
 from pydantic import SecretStr
 
@@ -15,11 +15,11 @@ class Options:
     webhook_endpoint: str | None = None
     webhook_secret: SecretStr | None = None
     service_mode: ServiceMode | None = None
-
-    @classmethod
-    def of(
-        cls, webhook_endpoint: str | None, webhook_secret: str | None, *, service_mode: ServiceMode | None = None
-    ) -> Self:
-        """Return the options of a call from its plain arguments."""
-        secret = SecretStr(webhook_secret) if webhook_secret else None
-        return cls(webhook_endpoint, secret, service_mode)
+    max_cost_usd: Decimal | None = None
+    """Refuse the task where it costs more, in US dollars."""
+    allow_unknown_price: bool = False
+    """Buy it even where a limit is set and PiAPI publishes no price."""
+    allow_repeat: bool = False
+    """Buy it even where the same request was bought already."""
+    dry_run: bool = False
+    """Check and price it, and buy nothing."""

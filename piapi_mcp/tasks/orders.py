@@ -1,50 +1,97 @@
 """Orders: what is asked for, checked against what PiAPI accepts, and priced, before anything is bought."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from piapi_mcp.api import catalog
-from piapi_mcp.api.catalog import MidjourneyIndex, Product
-from piapi_mcp.api.client import TaskConfig
-from piapi_mcp.errors import InputRejectedError
+from piapi_mcp.api.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, ServiceMode
+from piapi_mcp.api.client import PiAPIClient, TaskConfig
+from piapi_mcp.errors import InputRejectedError, UnauthorizedError, UnknownTaskError, UnreachableError
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.ledger import Draft
 from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.parents import NOT_CHECKED, check_parent
+from piapi_mcp.tasks.recovery import digest
 
 
 @dataclass(frozen=True)
 class Order:
-    """One paid task, ready to be submitted. Closing it closes the file that it sends."""
+    """One paid task, ready to be submitted."""
 
     product: Product
     task_input: Mapping[str, object]
     """PiAPI's `input`; a file in it is streamed."""
     config: TaskConfig
+    summary: str
+    """What is asked for, in a few words."""
     quoted_usd: Decimal | None = None
     """List price; None where PiAPI publishes none."""
     notes: tuple[str, ...] = ()
     """What the caller should know about it, such as what could not be checked."""
-    media: AbstractContextManager[object] = field(default_factory=nullcontext)
-    """What to close once it has been sent."""
+    media: ExitStack = field(default_factory=ExitStack)
+    """Closes the file that is sent; whoever submits it takes that over with `pop_all`."""
+    media_sha256: str | None = None
+    """Digest of the file that is sent; None where none is."""
+
+    def draft(self) -> Draft:
+        """Return what the ledger keeps of this order."""
+        short = {name: value for name, value in self.task_input.items() if isinstance(value, str | int | bool)}
+        same = {
+            "model": self.product.model,
+            "task_type": self.product.task_type,
+            "input": short,
+            "media": self.media_sha256,
+            "service_mode": self.config.service_mode,
+            "webhook_endpoint": self.config.webhook_endpoint,
+        }
+        return Draft(
+            fingerprint=hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest(),
+            model=self.product.model,
+            task_type=self.product.task_type,
+            summary=self.summary,
+            asked={name: digest(value) for name, value in short.items()},
+            quoted_usd=self.quoted_usd,
+        )
 
 
-def order_midjourney_upscale(
-    settings: Settings, origin_task_id: str, index: MidjourneyIndex, options: Options
+async def order_midjourney_upscale(
+    client: PiAPIClient, settings: Settings, options: Options, *, origin_task_id: str, index: MidjourneyIndex
 ) -> Order:
     """Return the order for upscaling an image of the Midjourney task *origin_task_id*.
 
     Raises:
-        InputRejectedError: The options cannot be used.
+        InputRejectedError: PiAPI would refuse it.
+        UnauthorizedError: PiAPI did not accept the key.
     """
+    note = None
+    try:
+        note = check_parent(await client.read_task(origin_task_id), index)
+    except UnknownTaskError as error:
+        raise InputRejectedError(
+            f"{error} list_tasks shows the tasks that can be upscaled. Nothing was submitted."
+        ) from error
+    except UnauthorizedError:
+        raise
+    except UnreachableError:
+        note = NOT_CHECKED
     return Order(
-        product=catalog.MIDJOURNEY_UPSCALE,
+        product=MIDJOURNEY_UPSCALE,
         task_input={"origin_task_id": origin_task_id, "index": index},
-        config=_config(settings, options, service_mode=options.service_mode or settings.service_mode),
+        config=config_of(options, settings, service_mode=options.service_mode or settings.service_mode),
+        summary=f"index {index} of task {origin_task_id}",
+        notes=(note,) if note else (),
     )
 
 
-def _config(settings: Settings, options: Options, *, service_mode: catalog.ServiceMode | None = None) -> TaskConfig:
+def config_of(options: Options, settings: Settings, *, service_mode: ServiceMode | None = None) -> TaskConfig:
+    """Return PiAPI's `config` for a call; its own webhook goes before the operator's.
+
+    Raises:
+        InputRejectedError: A secret without an endpoint to send it to.
+    """
     if options.webhook_endpoint is None and settings.webhook_endpoint is None and options.webhook_secret is not None:
         raise InputRejectedError(
             "webhook_secret is given, but no webhook_endpoint to send it to. Nothing was submitted; "

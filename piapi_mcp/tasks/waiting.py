@@ -15,9 +15,9 @@ from piapi_mcp.api.wire import RemoteTask
 from piapi_mcp.errors import RateLimitedError, RefusedError, UnreachableError
 
 _FIRST_PAUSE_S = 0.45
-_LONGEST_PAUSE_S = 3.8
-_GROWTH = 0.4
-_CLOSE_LOOKS_S = 2.0
+_LONGEST_PAUSE_S = 3.85
+_GROWTH = 1.0
+_CLOSE_LOOKS_S = 2.6
 """Age up to which looks stay close together."""
 
 _LONGEST_RETRY_AFTER_S = 30.0
@@ -129,7 +129,7 @@ class Watcher:
             if watch.is_over:
                 return
             age_s = max(clock() - started_at, _age_s(watch.latest))
-            jitter = random.uniform(0.95, 1.05)  # noqa: S311 -- no secret
+            jitter = random.uniform(0.97, 1.03)  # noqa: S311 -- no secret
             await self._sleep(max(asked_s, pause_s(age_s) * jitter))
 
 

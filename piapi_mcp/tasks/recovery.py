@@ -1,0 +1,93 @@
+"""Finding a submission again that got no usable answer: PiAPI's task history may show what became of it.
+
+Nothing here buys anything. A task is taken for the lost one only where nothing else can be meant.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from piapi_mcp.api.catalog import PRODUCTS
+from piapi_mcp.api.client import PiAPIClient
+from piapi_mcp.api.wire import HistoryRow, RemoteTask
+from piapi_mcp.errors import PiAPIError
+from piapi_mcp.tasks.ledger import Entry, Ledger
+
+_LOOKS_AFTER_S = (0.0, 1.0, 2.0)
+"""Pauses before each look at the history: a task may show up in it a little late."""
+_CLOCK_SLACK_S = 30.0
+_LONGEST_SUBMISSION_S = 180.0
+_MAX_CANDIDATES = 10
+
+
+class Recovery:
+    """Looks for lost submissions of one account."""
+
+    def __init__(
+        self, client: PiAPIClient, ledger: Ledger, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._sleep = sleep
+
+    async def find(self, entry: Entry, *, patient: bool = True) -> RemoteTask | None:
+        """Return the task that the unknown submission *entry* became, and write it down; None where none is certain.
+
+        Args:
+            entry: The submission.
+            patient: Whether to look more than once, for a task that shows up late.
+        """
+        for pause_s in _LOOKS_AFTER_S if patient else _LOOKS_AFTER_S[:1]:
+            await self._sleep(pause_s)
+            try:
+                candidates = await self._candidates(entry)
+            except PiAPIError:
+                continue  # the history cannot be read now: the next look, or the next call, may
+            if len(candidates) == 1 and await self._is_certain(entry, candidates[0]):
+                await self._ledger.record_task(entry.id, candidates[0].task_id, quoted_usd=candidates[0].frozen_usd)
+                return candidates[0]
+        return None
+
+    async def _candidates(self, entry: Entry) -> list[RemoteTask]:
+        rows = await self._client.read_history(
+            page_size=100,
+            model=next((product.history_model for product in PRODUCTS if product.model == entry.model), None),
+            since_s=int(entry.created_at - _CLOCK_SLACK_S),
+        )
+        near = [row for row in rows if _is_near(row, entry) and await self._ledger.find_task(row.task_id) is None]
+        tasks = [await self._client.read_task(row.task_id) for row in near[:_MAX_CANDIDATES]]
+        return [task for task in tasks if _fits(task, entry)]
+
+    async def _is_certain(self, entry: Entry, task: RemoteTask) -> bool:
+        if any(name in task.task_input for name in entry.asked):
+            return True  # what was asked for was compared, and is the same
+        # Nothing to compare (a file was sent): certain only while no other submission can be meant.
+        lost = await self._ledger.recent(limit=_MAX_CANDIDATES, states=("unknown", "submitting"))
+        return not [
+            other
+            for other in lost
+            if other.id != entry.id
+            and other.model == entry.model
+            and abs(other.created_at - entry.created_at) < _LONGEST_SUBMISSION_S
+        ]
+
+
+def digest(value: object) -> str:
+    """Return what the ledger keeps of a short field of the input; URLs may carry secrets of their own."""
+    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
+
+
+def _is_near(row: HistoryRow, entry: Entry) -> bool:
+    """Say whether *row* was accepted when *entry* was submitted."""
+    if row.created_at is None:
+        return True  # the history was asked for this time already
+    late_s = row.created_at.timestamp() - entry.created_at
+    return -_CLOCK_SLACK_S <= late_s <= _LONGEST_SUBMISSION_S
+
+
+def _fits(task: RemoteTask, entry: Entry) -> bool:
+    """Say whether nothing that *task* tells of itself contradicts *entry*."""
+    same_product = task.model in (None, entry.model) and task.task_type in (None, entry.task_type)
+    return same_product and all(
+        digest(task.task_input[name]) == asked for name, asked in entry.asked.items() if name in task.task_input
+    )
