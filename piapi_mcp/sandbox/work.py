@@ -1,0 +1,200 @@
+"""The work itself: reading, enlarging and drawing pictures and videos, in a process of its own for each job.
+
+The process that hosts the sandbox never loads FFmpeg or an image library, and media that break them break only a job.
+`run` starts a job; `python -m piapi_mcp.sandbox.work` is its other end.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+JOB_TIMEOUT_S = 180.0
+
+Job = Literal["probe", "upscale_video", "enlarge", "draw_grid", "crop_quadrant", "make_clip"]
+
+
+class WorkError(Exception):
+    """The media cannot be worked on."""
+
+
+def run(job: Job, on_progress: Callable[[int], None] = lambda _percent: None, **arguments: Any) -> dict[str, Any]:
+    """Do *job* in a child process and return its result; blocks.
+
+    Raises:
+        WorkError: The child failed; the text is its last word.
+    """
+    command = [sys.executable, "-m", "piapi_mcp.sandbox.work", json.dumps({"job": job, **arguments})]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603 -- our own module
+        assert child.stdout is not None  # noqa: S101 -- PIPE was asked for
+        last: dict[str, Any] = {"error": "the job ended without a result"}
+        for line in child.stdout:
+            last = json.loads(line)
+            if "progress" in last:
+                on_progress(last["progress"])
+    if "error" in last or "progress" in last:
+        raise WorkError(last.get("error", "the job broke off"))
+    return last
+
+
+def _probe(path: str) -> dict[str, Any]:
+    """Tell format and size of a video or image."""
+    import av
+    from PIL import Image
+
+    with open(path, "rb") as file:
+        is_mp4 = file.read(12)[4:8] == b"ftyp"
+    if not is_mp4:
+        with Image.open(path, formats=["JPEG", "PNG"]) as image:
+            return {"format": image.format, "width": image.width, "height": image.height}
+    with open(path, "rb") as file, av.open(file, format="mp4") as container:
+        stream = container.streams.video[0]
+        frames = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        rate = stream.average_rate
+        return {
+            "format": "MP4",
+            "width": stream.codec_context.width,
+            "height": stream.codec_context.height,
+            "frames": frames,
+            "fps": float(rate) if rate else 0.0,
+            "has_audio": bool(container.streams.audio),
+        }
+
+
+def _upscale_video(source: str, target: str) -> dict[str, Any]:
+    """Double a video: the frames enlarged, their times kept, the sound copied."""
+    import av
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+    with open(source, "rb") as file, av.open(file, format="mp4") as before, av.open(target, "w", format="mp4") as after:
+        video = before.streams.video[0]
+        sounds = {stream.index: after.add_stream_from_template(stream) for stream in before.streams.audio}
+        width, height = video.codec_context.width * 2, video.codec_context.height * 2
+        output = after.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "20"})
+        output.width, output.height, output.pix_fmt = width, height, "yuv420p"
+        output.time_base = output.codec_context.time_base = video.time_base
+        reformatter, total, done = VideoReformatter(), max(1, video.frames), 0
+        for packet in before.demux(video, *before.streams.audio):
+            if packet.stream.index in sounds:
+                if packet.dts is not None:
+                    packet.stream = sounds[packet.stream.index]
+                    after.mux(packet)
+                continue
+            for frame in packet.decode():
+                larger = reformatter.reformat(
+                    frame, width=width, height=height, format="yuv420p", interpolation=Interpolation.LANCZOS
+                )
+                larger.pts, larger.time_base = frame.pts, frame.time_base
+                larger.pict_type = 0  # else the encoder repeats the source's choice of key frames
+                after.mux(output.encode(larger))
+                done += 1
+                print(json.dumps({"progress": min(99, 100 * done // total)}), flush=True)
+        after.mux(output.encode(None))
+    return {"width": width, "height": height, "frames": done}
+
+
+def _enlarge(source: str, target: str, factor: int) -> dict[str, Any]:
+    from PIL import Image
+
+    with Image.open(source, formats=["JPEG", "PNG"]) as image:
+        larger = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
+    larger.save(target, "PNG", compress_level=1)
+    return {"width": larger.width, "height": larger.height}
+
+
+def _crop_quadrant(source: str, target: str, number: int) -> dict[str, Any]:
+    """Cut one image (1 to 4, by rows) out of a grid and enlarge it to the grid's size."""
+    from PIL import Image
+
+    with Image.open(source, formats=["PNG"]) as grid:
+        width, height = grid.width // 2, grid.height // 2
+        left, top = (number - 1) % 2 * width, (number - 1) // 2 * height
+        image = grid.convert("RGB").crop((left, top, left + width, top + height))
+        larger = image.resize(grid.size, Image.Resampling.LANCZOS)
+    larger.save(target, "PNG", compress_level=1)
+    return {"width": larger.width, "height": larger.height}
+
+
+def _draw_grid(target: str, seed: int) -> dict[str, Any]:
+    """Draw four hills at four times of day, as Midjourney would show them: two by two."""
+    from PIL import Image, ImageDraw
+
+    side = 256
+    skies = [((255, 176, 120), (90, 60, 120)), ((150, 205, 250), (60, 120, 190))]
+    skies += [((250, 120, 90), (60, 30, 80)), ((40, 50, 90), (10, 12, 30))]
+    grid = Image.new("RGB", (2 * side, 2 * side))
+    for number, (low, high) in enumerate(skies):
+        image = Image.new("RGB", (side, side))
+        draw = ImageDraw.Draw(image)
+        for y in range(side):
+            mix = y / side
+            draw.line((0, y, side, y), tuple(int(h + (l - h) * mix) for l, h in zip(low, high, strict=True)))
+        sun = (40 + 45 * number, 50 + 12 * seed)
+        draw.ellipse((sun[0] - 22, sun[1] - 22, sun[0] + 22, sun[1] + 22), (255, 240, 200))
+        for ridge in range(3):
+            base = side * (6 + ridge) // 10
+            ground = [(x, base + int(18 * (((x * (ridge + seed)) % 97) / 97 - 0.5))) for x in range(0, side + 8, 8)]
+            shade = 70 - 20 * ridge
+            draw.polygon([(0, side), *ground, (side, side)], (shade, shade + 25, shade + 10))
+        grid.paste(image, (number % 2 * side, number // 2 * side))
+    grid.save(target, "PNG", compress_level=1)
+    return {"width": grid.width, "height": grid.height}
+
+
+def _make_clip(target: str) -> dict[str, Any]:
+    """Make two seconds of a ball that rolls through a landscape, with a tone."""
+    import math
+    from array import array
+    from fractions import Fraction
+
+    import av
+    from PIL import Image, ImageDraw
+
+    width, height, frames, fps, rate = 320, 180, 48, 24, 48_000
+    with av.open(target, "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=fps)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        tone = container.add_stream("aac", rate=rate, layout="mono")
+        for number in range(frames):
+            image = Image.new("RGB", (width, height), (120, 180, 230))
+            draw = ImageDraw.Draw(image)
+            draw.rectangle((0, 130, width, height), (80, 140, 70))
+            x, y = 20 + number * 6, 100 - abs(int(50 * math.sin(number / 6)))
+            draw.ellipse((x - 16, y, x + 16, y + 32), (220, 70, 60))
+            frame = av.VideoFrame.from_image(image)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for start in range(0, rate * frames // fps, 1024):
+            wave = (int(6000 * math.sin(2 * math.pi * 330 * (start + i) / rate)) for i in range(1024))
+            sound = av.AudioFrame(format="s16", layout="mono", samples=1024)
+            sound.planes[0].update(array("h", wave).tobytes())
+            sound.rate, sound.pts, sound.time_base = rate, start, Fraction(1, rate)
+            container.mux(tone.encode(sound))
+        container.mux(tone.encode(None))
+    return {"width": width, "height": height, "frames": frames}
+
+
+_JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "probe": _probe,
+    "upscale_video": _upscale_video,
+    "enlarge": _enlarge,
+    "draw_grid": _draw_grid,
+    "crop_quadrant": _crop_quadrant,
+    "make_clip": _make_clip,
+}
+
+
+def _main() -> None:
+    arguments = json.loads(sys.argv[1])
+    try:
+        result = _JOBS[arguments.pop("job")](**arguments)
+    except Exception as error:  # noqa: BLE001 -- whatever the media did to the libraries is the job's result
+        result = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    _main()
