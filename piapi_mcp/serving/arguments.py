@@ -1,7 +1,7 @@
 """The tools' arguments: type, limit and description of each, once. A model reads them: product text."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -51,3 +51,8 @@ MaxCost = Annotated[float | None, Field(ge=0, description="Refuse it if it costs
 AllowUnknownPrice = Annotated[bool, Field(description="Buy it even if a cost limit is set.")]
 DryRun = Annotated[bool, Field(description="Check and price it, buy nothing.")]
 AllowRepeat = Annotated[bool, Field(description="Buy again what was bought in the last 24 h.")]
+Limit = Annotated[int, Field(ge=1, le=100, description="How many, 1-100. Default 20.")]
+Status = Annotated[
+    Literal["pending", "staged", "processing", "completed", "failed", "unknown"] | None,
+    Field(description="Only these; unknown: perhaps bought."),
+]

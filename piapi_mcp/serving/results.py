@@ -5,16 +5,21 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
+from pydantic import BaseModel
 
 from piapi_mcp.tasks.models import Task
 
 
 def task_result(task: Task) -> CallToolResult:
-    """Return *task* as the answer of a tool."""
+    """Return *task* as the answer of a tool, with its results as links."""
+    return model_result(task, *map(_link, task.result_urls or ()))
+
+
+def model_result(model: BaseModel, *more: ContentBlock) -> CallToolResult:
+    """Return *model* as the answer of a tool, followed by *more*."""
     # Some clients show their model only the text, others only the structured content: both carry everything.
-    content: list[ContentBlock] = [TextContent(type="text", text=task.model_dump_json(exclude_none=True))]
-    content += [_link(url) for url in task.result_urls or ()]
-    return CallToolResult(content=content, structured_content=task.model_dump(mode="json", exclude_none=True))
+    text = TextContent(type="text", text=model.model_dump_json(exclude_none=True))
+    return CallToolResult(content=[text, *more], structured_content=model.model_dump(mode="json", exclude_none=True))
 
 
 def _link(url: str) -> ResourceLink:

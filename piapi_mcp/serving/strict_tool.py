@@ -54,7 +54,7 @@ class StrictTool(Tool):
         tool.parameters = _without_titles(arguments.model_json_schema(by_alias=True, schema_generator=FlatSchema))
         if result_model := tool.fn_metadata.output_model:
             schema = result_model.model_json_schema(mode="serialization", schema_generator=FlatSchema)
-            tool.fn_metadata.output_schema = _without_titles(schema)
+            tool.fn_metadata.output_schema = _without_titles(_inlined(schema, schema.pop("$defs", {})))
         return tool
 
     @override
@@ -96,6 +96,18 @@ def _allowed(schema: dict[str, Any]) -> str:
     if schema.get("type") in ("number", "integer"):
         return f"it takes a number from {schema.get('minimum')} to {schema.get('maximum')}."
     return f"it takes a {schema.get('type')}. {schema.get('description', '')}".rstrip()
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return *schema* with each `$ref` replaced by what it stands for: some clients refuse them."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    node = cast("dict[str, Any]", schema)
+    if reference := node.get("$ref"):
+        return _inlined(_without_titles(definitions[reference.rsplit("/", 1)[1]]), definitions)
+    return {name: _inlined(value, definitions) for name, value in node.items()}
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,15 @@ from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_USD_PER_FRAME
 from piapi_mcp.api.wire import RemoteTask
 from piapi_mcp.serving import arguments as args
 from piapi_mcp.serving.desk import Desk
-from piapi_mcp.serving.results import task_result
+from piapi_mcp.serving.results import model_result, task_result
 from piapi_mcp.serving.strict_tool import StrictTool
-from piapi_mcp.tasks.models import Task
+from piapi_mcp.tasks.models import AccountInfo, Task, TaskList
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.waiting import OnTick
 
 TaskAnswer = Annotated[CallToolResult, Task]
+ListAnswer = Annotated[CallToolResult, TaskList]
+AccountAnswer = Annotated[CallToolResult, AccountInfo]
 ToolContext = Context[Desk, object]
 
 
@@ -81,8 +83,24 @@ async def get_task(ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.Wa
     return task_result(await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
 
 
+async def cancel_task(ctx: ToolContext, task_id: args.TaskId) -> TaskAnswer:
+    """Cancel a task that is still pending."""
+    return task_result(await _desk(ctx).service().cancel(task_id))
+
+
+async def list_tasks(ctx: ToolContext, limit: args.Limit = 20, status: args.Status = None) -> ListAnswer:
+    """List the account's tasks."""
+    return model_result(await _desk(ctx).service().list_tasks(limit=limit, status=status))
+
+
+async def get_account(ctx: ToolContext) -> AccountAnswer:
+    """Tell what the account can spend."""
+    return model_result(await _desk(ctx).service().account())
+
+
 _PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _READING = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+_CANCELLING = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
 
 def build_tools() -> list[StrictTool]:
@@ -112,6 +130,24 @@ def build_tools() -> list[StrictTool]:
             get_task,
             title="Look at a task",
             description="Tell how a task stands; once completed, with links to its results. Free.",
+            annotations=_READING,
+        ),
+        StrictTool.make(
+            cancel_task,
+            title="Cancel a task",
+            description="Cancel a task that is still pending; PiAPI cancels no other. Free.",
+            annotations=_CANCELLING,
+        ),
+        StrictTool.make(
+            list_tasks,
+            title="List tasks",
+            description="List the newest tasks, also those not submitted here, such as Midjourney grids. Free.",
+            annotations=_READING,
+        ),
+        StrictTool.make(
+            get_account,
+            title="Look at the account",
+            description="Tell balance, plan, how many tasks may run at once, and what was spent today. Free.",
             annotations=_READING,
         ),
     ]

@@ -214,8 +214,8 @@ def outcome_unknown(entry: Entry, reason: str) -> OutcomeUnknownError:
     price = "at a price PiAPI does not publish" if entry.quoted_usd is None else f"for ${entry.quoted_usd}"
     return OutcomeUnknownError(
         f"PiAPI gave no usable answer to the submission ({reason}), and its history does not show the task "
-        f"so far. It may have been bought, {price}: do not submit it again. Call list_tasks in a minute to look once more; "
-        "only if it never shows up, call again with allow_repeat true.",
+        f"so far. It may have been bought, {price}: do not submit it again. Call list_tasks in a minute to look once "
+        "more; only if it never shows up, call again with allow_repeat true.",
         reason=reason,
     )
 

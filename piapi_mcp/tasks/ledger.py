@@ -205,6 +205,10 @@ class Ledger:
             limit,
         )
 
+    async def spent_today_usd(self) -> Decimal:
+        """Return what today's (UTC) submissions cost, or may cost, in US dollars; unknown prices count as nothing."""
+        return await self._run(self._spent_today)
+
     async def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -250,13 +254,7 @@ class Ledger:
         return Claim(_entry(row), is_new=True)
 
     def _check_budget(self, db: sqlite3.Connection, draft: Draft, daily_budget_usd: Decimal) -> None:
-        today = datetime.fromtimestamp(self._clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        rows = db.execute(
-            "SELECT coalesce(charged_usd, quoted_usd, '0') FROM submissions"
-            " WHERE account = ? AND created_at >= ? AND state != 'refused'",
-            (self._account, today.timestamp()),
-        )
-        spent_usd = sum((Decimal(amount) for (amount,) in rows), Decimal(0))
+        spent_usd = self._spent_today(db)
         price_usd = draft.quoted_usd or Decimal(0)
         if spent_usd + price_usd > daily_budget_usd:
             raise BudgetError(
@@ -264,6 +262,15 @@ class Ledger:
                 "committed already. Nothing was submitted. The budget renews at midnight UTC; the operator can raise "
                 "PIAPI_DAILY_BUDGET_USD."
             )
+
+    def _spent_today(self, db: sqlite3.Connection) -> Decimal:
+        today = datetime.fromtimestamp(self._clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        rows = db.execute(
+            "SELECT coalesce(charged_usd, quoted_usd, '0') FROM submissions"
+            " WHERE account = ? AND created_at >= ? AND state != 'refused'",
+            (self._account, today.timestamp()),
+        )
+        return sum((Decimal(amount) for (amount,) in rows), Decimal(0))
 
     async def _change(self, entry_id: int, state: State, *, expected: State) -> None:
         await self._run(

@@ -58,6 +58,66 @@ class Task(BaseModel):
     """What to do now."""
 
 
+class TaskLine(BaseModel):
+    """A task in a list. What is not known is absent."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    task_id: str | None = None
+    """Pass it to get_task, or to midjourney_upscale as origin_task_id. Absent while nobody knows it."""
+
+    status: str
+    """As in get_task; unknown: nobody can say whether it was bought."""
+
+    product: str
+    """PiAPI's model, such as midjourney."""
+
+    what: str | None = None
+    """What was asked for."""
+
+    usd: Usd | None = None
+    """What it cost, or its list price while it runs, in US dollars."""
+
+    created_at: datetime | None = None
+    """When it was submitted."""
+
+
+class TaskList(BaseModel):
+    """Tasks of the account, newest first."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    tasks: list[TaskLine]
+    """The tasks, those that were not submitted here included."""
+
+    next_step: str
+    """What to do now."""
+
+
+class AccountInfo(BaseModel):
+    """The account that pays. What is not known is absent."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    balance_usd: Usd | None = None
+    """What can be spent, in US dollars."""
+
+    frozen_usd: Usd | None = None
+    """What is set aside for tasks that run, in US dollars."""
+
+    plan: str | None = None
+    """PiAPI's plan."""
+
+    max_concurrent_tasks: int | None = None
+    """How many tasks the plan lets run at once."""
+
+    spent_today_usd: Usd
+    """What this server's tasks of today (UTC) cost or may cost, in US dollars."""
+
+    daily_budget_usd: Usd | None = None
+    """The operator's limit for a day, in US dollars."""
+
+
 def describe_dry_run(quoted_usd: Decimal | None, notes: tuple[str, ...]) -> Task:
     """Return what agents read of a task that was checked and priced, not bought."""
     price = "PiAPI publishes no price for it" if quoted_usd is None else f"it would cost ${quoted_usd}"

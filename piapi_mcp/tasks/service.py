@@ -7,13 +7,14 @@ from pydantic import SecretStr
 
 from piapi_mcp.api.catalog import MidjourneyIndex
 from piapi_mcp.api.client import PiAPIClient
-from piapi_mcp.errors import PiAPIError
+from piapi_mcp.api.wire import COMPLETED, RemoteTask
+from piapi_mcp.errors import InputRejectedError, PiAPIError
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks import orders, videos
+from piapi_mcp.tasks import listing, orders, videos
 from piapi_mcp.tasks.buying import Buyer, record_end
 from piapi_mcp.tasks.ledger import Ledger
 from piapi_mcp.tasks.limits import check_price
-from piapi_mcp.tasks.models import Task, describe_dry_run, describe_task
+from piapi_mcp.tasks.models import AccountInfo, Task, TaskList, describe_dry_run, describe_task
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order
 from piapi_mcp.tasks.waiting import OnTick, Watcher
@@ -94,6 +95,47 @@ class TaskService:
         await self._client.close()
         await self._ledger.close()
 
+    async def cancel(self, task_id: str) -> Task:
+        """Ask PiAPI to cancel a task, and return how it stands then.
+
+        Raises:
+            InputRejectedError: It has ended or is being worked on: PiAPI cancels only pending tasks.
+            RefusedError: PiAPI said no.
+            UnreachableError: PiAPI gave no usable answer.
+        """
+        before = await self._client.read_task(task_id)
+        if before.status not in ("pending", "staged"):
+            price = "it keeps its price" if before.status == COMPLETED else "nothing changes for it"
+            raise InputRejectedError(
+                f"The task is {before.status}; PiAPI cancels only tasks that are still pending. It was not cancelled, "
+                f"and {price}. Call get_task to see how it stands."
+            )
+        await self._client.cancel_task(task_id)
+        after = await self._client.read_task(task_id)
+        await record_end(self._ledger, after)
+        return describe_task(after, notes=(_refund(after),))
+
+    async def list_tasks(self, *, limit: int, status: str | None = None) -> TaskList:
+        """See `listing.list_tasks`."""
+        return await listing.list_tasks(self._client, self._ledger, limit=limit, status=status)
+
+    async def account(self) -> AccountInfo:
+        """Return the balance, the plan, and what was spent today.
+
+        Raises:
+            RefusedError: PiAPI said no.
+            UnreachableError: PiAPI gave no usable answer.
+        """
+        account = await self._client.read_account()
+        return AccountInfo(
+            balance_usd=account.balance_usd,
+            frozen_usd=account.frozen_usd,
+            plan=account.plan,
+            max_concurrent_tasks=account.max_concurrent_tasks,
+            spent_today_usd=await self._ledger.spent_today_usd(),
+            daily_budget_usd=self._settings.daily_budget_usd,
+        )
+
     async def _buy(self, order: Order, options: Options, *, wait_s: float, on_tick: OnTick | None) -> Task:
         """Check the price, submit, and wait for as long as asked.
 
@@ -113,3 +155,11 @@ class TaskService:
                 task = await self._watcher.wait(task.task_id, wait_s=wait_s, on_tick=on_tick)
                 await record_end(self._ledger, task)
         return describe_task(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
+
+
+def _refund(task: RemoteTask) -> str:
+    # [?] what becomes of the price of a cancelled task is not documented
+    if task.consumed_usd is not None and not task.consumed_usd:
+        return "PiAPI accepted the cancellation and shows no charge."
+    shown = f"${task.consumed_usd}" if task.consumed_usd is not None else "no figure"
+    return f"PiAPI accepted the cancellation; of the charge it shows {shown} so far. get_account shows the balance."

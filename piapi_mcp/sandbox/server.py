@@ -1,0 +1,90 @@
+"""Runs a sandbox: a real HTTP server on a loopback address, in a thread of its own."""
+
+import asyncio
+import ipaddress
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from piapi_mcp.sandbox.app import Sandbox
+from piapi_mcp.sandbox.world import Settings
+
+
+class _OpenProtocol(H11Protocol):
+    """Lets a route close its connection, which ASGI has no word for."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as the base class
+        """Keep the transport where the routes find it."""
+        self.app_state = {**self.app_state, "transport": transport}
+        super().connection_made(transport)
+
+
+class SandboxServer:
+    """A sandbox at `base_url`, from `start` to `stop`; a context manager does both."""
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, settings: Settings | None = None) -> None:
+        """Use *host*, a loopback address, and *port*, 0 for any that is free.
+
+        Raises:
+            ValueError: If *host* is not a loopback address.
+        """
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(f"The sandbox serves loopback addresses only, not {host}.")
+        self._address = (host, port)
+        self._settings = settings or Settings()
+        self._thread: threading.Thread | None = None
+        self._server: uvicorn.Server | None = None
+        self.base_url = ""
+        """Set by `start`."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Serve; connections are accepted when this returns.
+
+        Raises:
+            OSError: If the port is taken.
+        """
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        listening = socket.create_server(self._address, family=family)
+        host, port = listening.getsockname()[:2]
+        self.base_url = f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
+        self._thread = threading.Thread(target=self._serve, args=(listening,), name="sandbox", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when the server has ended, which it does not do by itself."""
+        if self._thread:
+            self._thread.join()
+
+    def stop(self) -> None:
+        """End the server and remove its results."""
+        if self._server:
+            self._server.should_exit = True
+        self.wait()
+
+    def _serve(self, listening: socket.socket) -> None:
+        with tempfile.TemporaryDirectory(prefix="piapi-sandbox-", ignore_cleanup_errors=True) as folder, listening:
+            app = Sandbox(Path(folder) / "results", self._settings).app(self.base_url)
+            config = uvicorn.Config(
+                app, http=_OpenProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on"
+            )
+            self._server = _Server(config)
+            self._server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, whose business they are."""
+
+    def install_signal_handlers(self) -> None:
+        """Install none."""
