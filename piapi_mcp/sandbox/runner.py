@@ -175,5 +175,3 @@ def empty(folder: Path) -> None:
     """Remove all results."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-

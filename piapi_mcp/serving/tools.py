@@ -61,6 +61,7 @@ async def video_upscale(
     webhook_secret: args.WebhookSecret = None,
     wait_seconds: args.WaitSeconds = 0,
     max_cost_usd: args.MaxCost = None,
+    allow_unknown_price: args.AllowUnknownPrice = False,
     dry_run: args.DryRun = False,
     allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
@@ -70,6 +71,7 @@ async def video_upscale(
         webhook_endpoint=webhook_endpoint,
         webhook_secret=_secret(webhook_secret),
         max_cost_usd=_usd(max_cost_usd),
+        allow_unknown_price=allow_unknown_price,
         allow_repeat=allow_repeat,
         dry_run=dry_run,
     )

@@ -118,9 +118,9 @@ class AccountInfo(BaseModel):
     """The operator's limit for a day, in US dollars."""
 
 
-def describe_dry_run(quoted_usd: Decimal | None, notes: tuple[str, ...]) -> Task:
+def describe_dry_run(quoted_usd: Decimal | None, unpriced: str, notes: tuple[str, ...]) -> Task:
     """Return what agents read of a task that was checked and priced, not bought."""
-    price = "PiAPI publishes no price for it" if quoted_usd is None else f"it would cost ${quoted_usd}"
+    price = f"the price is not known ({unpriced})" if quoted_usd is None else f"it would cost ${quoted_usd}"
     return Task(
         status="dry_run",
         quoted_usd=quoted_usd,

@@ -28,7 +28,9 @@ class Order:
     summary: str
     """What is asked for, in a few words."""
     quoted_usd: Decimal | None = None
-    """List price; None where PiAPI publishes none."""
+    """List price; None where it is not known."""
+    unpriced: str = "PiAPI publishes no price for it"
+    """Why the price is not known, where it is not."""
     notes: tuple[str, ...] = ()
     """What the caller should know about it, such as what could not be checked."""
     media: ExitStack = field(default_factory=ExitStack)

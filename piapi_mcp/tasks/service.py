@@ -144,9 +144,9 @@ class TaskService:
             OutcomeUnknownError: Nobody can say whether it was bought.
         """
         with order.media:
-            check_price(order.quoted_usd, options, self._settings)
+            check_price(order, options, self._settings)
             if options.dry_run:
-                return describe_dry_run(order.quoted_usd, order.notes)
+                return describe_dry_run(order.quoted_usd, order.unpriced, order.notes)
             budget_usd = self._settings.daily_budget_usd
             purchase = await self._buyer.buy(order, repeat=options.allow_repeat, daily_budget_usd=budget_usd)
         task = purchase.task
