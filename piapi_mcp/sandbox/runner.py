@@ -1,4 +1,4 @@
-"""Takes tasks from pending to their end: by the clock or by the looks at them, one job at a time; then tells webhooks."""
+"""Takes tasks from pending to their end, by the clock or by the looks at them, one job at a time; tells webhooks."""
 
 import asyncio
 import shutil
@@ -26,10 +26,12 @@ class Runner:
         """Where they are served."""
         self._one_at_a_time = asyncio.Semaphore(1)
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._seen_enough: dict[str, asyncio.Event] = {}
         self._webhooks = set[asyncio.Task[None]]()
 
     def start(self, world: World, task: Task, accepted: Accepted, media: Path | None) -> None:
         """Begin to work on *task*; it ends by itself."""
+        self._seen_enough[task.task_id] = asyncio.Event()
         running = asyncio.create_task(self._run(world, task, accepted, media))
         self._running[task.task_id] = running
         running.add_done_callback(lambda _: self._running.pop(task.task_id, None))
@@ -39,10 +41,11 @@ class Runner:
         if world.settings.looks is None or task.is_done:
             return
         task.looks += 1
-        if task.looks >= world.settings.looks and (running := self._running.get(task.task_id)):
-            await asyncio.wait({running})
-        elif task.looks > 1:
+        if task.looks > 1:
             task.start()
+        if task.looks >= world.settings.looks and (running := self._running.get(task.task_id)):
+            self._seen_enough[task.task_id].set()
+            await asyncio.wait({running})
 
     async def stop(self) -> None:
         """Let go of everything that runs."""
@@ -63,7 +66,9 @@ class Runner:
         except work.WorkError as error:
             status, task.error = "failed", {"code": 10000, "message": "internal error", "raw_message": str(error)}
         left_s = world.settings.pending_s + world.settings.processing_s - (time.monotonic() - started)
-        if by_clock and left_s > 0:
+        if not by_clock:
+            await self._seen_enough[task.task_id].wait()
+        elif left_s > 0:
             await asyncio.sleep(left_s)
         if task.planned_failure is not None:
             status, task.error = "failed", dict(task.planned_failure.error)

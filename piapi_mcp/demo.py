@@ -1,0 +1,171 @@
+"""The main job from start to end, shown to a person.
+
+A real client, the real server as a subprocess over stdio, and the sandbox in place of PiAPI.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from mcp import Client, StdioServerParameters
+from mcp.types import TextContent
+
+from piapi_mcp.errors import InputRejectedError, PiAPIError
+from piapi_mcp.sandbox import work
+from piapi_mcp.sandbox.samples import SAMPLES, Sample
+
+_WAIT_S = 5
+_BAR_CHARS = 24
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One thing to upscale."""
+
+    title: str
+    tool: str
+    arguments: dict[str, Any]
+    original_px: tuple[int, int]
+    """Width and height of what goes in."""
+    save_as: str
+
+
+def run_demo(video: Path | None, output: Path) -> int:
+    """Upscale *video* (default: a clip made here) and a Midjourney image, save both in *output*, return an exit status.
+
+    Raises:
+        PiAPIError: Something was refused or failed, in words for the person at the terminal.
+    """
+    with tempfile.TemporaryDirectory(prefix="piapi-mcp-") as scratch:
+        clip = _clip(video, Path(scratch))
+        jobs = [_video_job(clip), _midjourney_job(Path(scratch))]
+        output.mkdir(parents=True, exist_ok=True)
+        saved = asyncio.run(_upscale(jobs, output.resolve(), allowed=clip.parent, state=Path(scratch) / "state"))
+    print("\nYour results:")
+    for path in saved:
+        print(f"  {path}")
+    print("\nTo use it in Claude Desktop, put this into claude_desktop_config.json and restart Claude Desktop:\n")
+    print(json.dumps(_configuration(), indent=2))
+    print("\nA key: https://piapi.ai/workspace/key")
+    return 0
+
+
+def _clip(video: Path | None, scratch: Path) -> Path:
+    if video is None:
+        clip = scratch / "clip.mp4"
+        work.run("make_clip", target=str(clip))
+        return clip.resolve()
+    clip = video.expanduser().resolve()
+    if not clip.is_file():
+        raise InputRejectedError(f"There is no file {clip}. Name an MP4 file, or none: a clip is made then.")
+    return clip
+
+
+def _video_job(clip: Path) -> _Job:
+    try:
+        facts = work.run("probe", path=str(clip))
+    except work.WorkError as error:
+        raise InputRejectedError(f"{clip.name} cannot be read as a video ({error}). Name an MP4 file.") from error
+    shape = f"{facts['width']}x{facts['height']} px, {facts.get('frames', 0)} frames"
+    return _Job(
+        title=f"Video {clip.name}, {shape}",
+        tool="video_upscale",
+        arguments={"video": str(clip)},
+        original_px=(facts["width"], facts["height"]),
+        save_as=f"{clip.stem}-2x.mp4",
+    )
+
+
+def _midjourney_job(scratch: Path) -> _Job:
+    upscaled = next(sample for sample in SAMPLES if sample == Sample("6", is_grid=False))
+    facts = work.run("probe", path=str(upscaled.draw(scratch)))
+    return _Job(
+        title=f"Midjourney image (V6, upscaled), {facts['width']}x{facts['height']} px, index subtle",
+        tool="midjourney_upscale",
+        arguments={"origin_task_id": upscaled.task_id, "index": "subtle"},
+        original_px=(facts["width"], facts["height"]),
+        save_as="midjourney-v6-subtle.png",
+    )
+
+
+async def _upscale(jobs: list[_Job], output: Path, *, allowed: Path, state: Path) -> list[Path]:
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "piapi_mcp", "--sandbox"],
+        env={**os.environ, "PIAPI_ALLOWED_DIRS": str(allowed), "PIAPI_STATE_DIR": str(state)},
+    )
+    print("Starting piapi-mcp over stdio, with the built-in sandbox in place of PiAPI: nothing is paid.")
+    async with Client(server) as client:
+        tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
+        print(f"Connected, protocol {client.protocol_version}. Tools: {tools}")
+        return [await _do(client, job, output) for job in jobs]
+
+
+async def _do(client: Client, job: _Job, output: Path) -> Path:
+    print(f"\n{job.title}")
+    task = await _call(client, job.tool, job.arguments)
+    price = f", quoted ${task['quoted_usd']}" if "quoted_usd" in task else ""
+    print(f"  {job.tool} → task {task['task_id']}{price}")
+    while task["status"] not in ("completed", "failed"):
+        arguments = {"task_id": task["task_id"], "wait_seconds": _WAIT_S}
+        task = await _call(client, "get_task", arguments, _bar)
+    print()
+    if task["status"] == "failed":
+        raise PiAPIError(f"The task failed: {task.get('error')} {task.get('logs')}")
+    path = output / job.save_as
+    await asyncio.to_thread(_save, task["result_urls"][0], path)
+    facts = await asyncio.to_thread(work.run, "probe", path=str(path))
+    width, height = job.original_px
+    if (facts["width"], facts["height"]) != (2 * width, 2 * height):
+        raise PiAPIError(f"The result is {facts['width']}x{facts['height']} px, not twice {width}x{height}.")
+    frames = f", {facts['frames']} frames, {facts['fps']:g} fps" if "frames" in facts else ""
+    print(f"  checked: {facts['width']}x{facts['height']} px{frames}, charged ${task['charged_usd']}")
+    return path
+
+
+async def _call(
+    client: Client,
+    tool: str,
+    arguments: dict[str, Any],
+    on_progress: Callable[[float, float | None, str | None], Awaitable[None]] | None = None,
+) -> dict[str, Any]:
+    """Call a tool as an agent does, and return its structured answer."""
+    result = await client.call_tool(tool, arguments, progress_callback=on_progress)
+    if result.is_error or result.structured_content is None:
+        text = " ".join(part.text for part in result.content if isinstance(part, TextContent))
+        raise PiAPIError(text)
+    return cast("dict[str, Any]", result.structured_content)
+
+
+async def _bar(progress: float, total: float | None, message: str | None) -> None:
+    """Show how far a wait has come; on a terminal in one line that changes."""
+    del total
+    status, _, percent = (message or "").rstrip(" %").partition(", ")
+    done = 100 if status == "completed" else int(percent or min(95, progress * 20))
+    filled = _BAR_CHARS * done // 100
+    bar = "█" * filled + "░" * (_BAR_CHARS - filled)
+    start, end = ("\r  ", "") if sys.stdout.isatty() else ("  ", "\n")
+    print(f"{start}{bar} {progress:4.1f} s  {message or '':24}", end=end, flush=True)
+
+
+def _save(url: str, path: Path) -> None:
+    import httpx
+
+    with httpx.stream("GET", url, trust_env=False) as response, path.open("wb") as file:
+        response.raise_for_status()
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+
+
+def _configuration() -> dict[str, Any]:
+    """Return the entry for Claude Desktop, with the full path of this installation's command."""
+    beside = Path(sys.executable).with_name("piapi-mcp")
+    command = str(beside) if beside.exists() else shutil.which("piapi-mcp") or "piapi-mcp"
+    return {"mcpServers": {"piapi": {"command": command, "env": {"PIAPI_API_KEY": "your key"}}}}
