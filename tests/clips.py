@@ -1,44 +1,60 @@
 """Real videos and images, made on the spot with PyAV and Pillow; nothing here comes from the package under test."""
 
 import io
+import tempfile
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import av
 from PIL import Image, ImageDraw
 
+Codec = Literal["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4"]
 
-def make_clip(
-    *,
-    width: int = 160,
-    height: int = 90,
-    frames: int = 24,
-    fps: int = 24,
-    codec: Literal["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mpeg4"] = "libx264",
-    audio: bool = False,
-    options: dict[str, str] | None = None,
-) -> bytes:
-    """Return an MP4 of *frames* moving pictures, with a quiet tone if *audio*; *options* go to the muxer."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options=options or {}) as container:
-        video = container.add_stream(codec, rate=fps)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        tone = container.add_stream("aac", rate=48_000, layout="mono") if audio else None
-        for number in range(frames):
-            picture = Image.new("RGB", (width, height), (number * 7 % 256, 64, 128))
-            ImageDraw.Draw(picture).ellipse((number % width, 4, number % width + 24, 28), fill="white")
+
+@dataclass(frozen=True)
+class Clip:
+    """A video to make."""
+
+    width: int = 160
+    height: int = 90
+    frames: int = 24
+    fps: int = 24
+    codec: Codec = "libx264"
+    audio: bool = False
+    """Whether it has a (silent) sound track."""
+    options: dict[str, str] | None = None
+    """For the muxer."""
+
+
+def make_clip(**wanted: Any) -> bytes:
+    """Return an MP4 of moving pictures, see `Clip`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"  # on disk: to put the index first, the muxer reads the file again
+        _write_clip(path, Clip(**wanted))
+        return path.read_bytes()
+
+
+def _write_clip(path: Path, clip: Clip) -> None:
+    with av.open(str(path), "w", format="mp4", options=clip.options or {}) as container:
+        video = container.add_stream(clip.codec, rate=clip.fps)
+        video.width, video.height, video.pix_fmt = clip.width, clip.height, "yuv420p"
+        tone = container.add_stream("aac", rate=48_000, layout="mono") if clip.audio else None
+        for number in range(clip.frames):
+            picture = Image.new("RGB", (clip.width, clip.height), (number * 7 % 256, 64, 128))
+            ImageDraw.Draw(picture).ellipse((number % clip.width, 4, number % clip.width + 24, 28), fill="white")
             frame = cast("av.VideoFrame", av.VideoFrame.from_image(picture))
-            frame.pts, frame.time_base = number, Fraction(1, fps)
+            frame.pts, frame.time_base = number, Fraction(1, clip.fps)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if tone is not None:
-            for start in range(0, 48_000 * frames // fps, 1024):
+            for start in range(0, 48_000 * clip.frames // clip.fps, 1024):
                 sound = av.AudioFrame(format="s16", layout="mono", samples=1024)
                 sound.planes[0].update(bytes(2048))
                 sound.rate, sound.pts, sound.time_base = 48_000, start, Fraction(1, 48_000)
                 container.mux(tone.encode(sound))
             container.mux(tone.encode(None))
-    return buffer.getvalue()
 
 
 def make_image(*, width: int = 64, height: int = 48, image_format: str = "PNG") -> bytes:

@@ -211,9 +211,11 @@ class PiAPIClient:
             reply: Reply | None = None
             try:
                 reply = await self._exchange(self._http.build_request("GET", self._base_url + path, params=query))
-                if reply.is_success:
-                    return reply
-                raise refusal(reply, buying=False)
+                if not reply.is_success:
+                    raise refusal(reply, buying=False)
+                if reply.json is None:
+                    raise unreachable(f"HTTP {reply.status} with something else than JSON")
+                return reply
             except (UnreachableError, RateLimitedError):
                 asked_s = (reply.retry_after_s if reply else None) or 0.0
                 if pause_s is None or asked_s > _MAX_RETRY_AFTER_S:

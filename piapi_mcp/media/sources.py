@@ -197,15 +197,17 @@ def _open_file(path: Path, argument: str, local: LocalFiles | None, max_bytes: i
 def _open_regular(real: Path, path: Path, argument: str, max_bytes: int) -> MediaFile:
     # Not blocking on a pipe, not following a link that was put there since the path was resolved.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(real, flags), "rb", buffering=0)
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        file.close()
-        raise InputRejectedError(f"{argument}={quote(path)} is no file. Nothing was submitted; call again with a file.")
+    descriptor = os.open(real, flags)
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputRejectedError(
+                f"{argument}={quote(path)} is no file. Nothing was submitted; call again with a file."
+            )
         _check_size(status.st_size, argument, max_bytes)
-    except InputRejectedError:
-        file.close()
+        file = os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
         raise
     return MediaFile(file, label=quote(path.name), size_bytes=status.st_size)
 
