@@ -9,12 +9,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from mcp import Client, StdioServerParameters
+from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import TextContent
 
 from piapi_mcp.errors import InputRejectedError, PiAPIError
@@ -134,7 +134,7 @@ async def _call(
     client: Client,
     tool: str,
     arguments: dict[str, Any],
-    on_progress: Callable[[float, float | None, str | None], Awaitable[None]] | None = None,
+    on_progress: ProgressFnT | None = None,
 ) -> dict[str, Any]:
     """Call a tool as an agent does, and return its structured answer."""
     result = await client.call_tool(tool, arguments, progress_callback=on_progress)

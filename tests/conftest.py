@@ -4,7 +4,6 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from piapi_mcp.sandbox.control import SandboxControl
 from piapi_mcp.sandbox.server import SandboxServer
@@ -37,5 +36,12 @@ def base_url(sandbox: SandboxControl, sandbox_server: SandboxServer) -> str:
 
 @pytest.fixture
 def settings(base_url: str, tmp_path: Path) -> Settings:
-    """Return settings with a key of their own, a ledger of their own, and leave to read files below the test's folder."""
-    return Settings(api_key=SecretStr(KEY), base_url=base_url, state_dir=tmp_path / "state", allowed_dirs=str(tmp_path))
+    """Return settings with a key and a ledger of their own, and leave to read files below the test's folder."""
+    return Settings.from_env(
+        {
+            "PIAPI_API_KEY": KEY,
+            "PIAPI_BASE_URL": base_url,
+            "PIAPI_STATE_DIR": str(tmp_path / "state"),
+            "PIAPI_ALLOWED_DIRS": str(tmp_path),
+        }
+    )

@@ -215,11 +215,12 @@ class PiAPIClient:
                     raise refusal(reply, buying=False)
                 if reply.json is None:
                     raise unreachable(f"HTTP {reply.status} with something else than JSON")
-                return reply
             except (UnreachableError, RateLimitedError):
                 asked_s = (reply.retry_after_s if reply else None) or 0.0
                 if pause_s is None or asked_s > _MAX_RETRY_AFTER_S:
                     raise
+            else:
+                return reply
             await self._sleep(max(asked_s, pause_s * random.uniform(0.7, 1.3)))  # noqa: S311 -- jitter, not a secret
         raise AssertionError  # the last attempt has returned or raised
 

@@ -200,16 +200,18 @@ def _open_regular(real: Path, path: Path, argument: str, max_bytes: int) -> Medi
     descriptor = os.open(real, flags)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputRejectedError(
-                f"{argument}={quote(path)} is no file. Nothing was submitted; call again with a file."
-            )
+        _check_regular(status.st_mode, path, argument)
         _check_size(status.st_size, argument, max_bytes)
         file = os.fdopen(descriptor, "rb", buffering=0)
     except BaseException:
         os.close(descriptor)
         raise
     return MediaFile(file, label=quote(path.name), size_bytes=status.st_size)
+
+
+def _check_regular(mode: int, path: Path, argument: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise InputRejectedError(f"{argument}={quote(path)} is no file. Nothing was submitted; call again with a file.")
 
 
 def _near_names(path: Path) -> str:

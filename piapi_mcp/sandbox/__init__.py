@@ -15,5 +15,6 @@ What is assumed, because nobody has written it down: the HTTP statuses of refusa
 and the plan's limit, 401 for the key, 404 for an unknown task); that 10 MB are 10 * 2**20 bytes of media; that a
 cancelled task is `failed` and gives its price back; what a Midjourney upscale costs; the names of the V4 actions.
 
-A key that begins with `sandbox` is an account of its own, made at its first request. Only loopback addresses are served.
+A key that begins with `sandbox` is an account of its own, made at its first request. Only loopback addresses are
+served.
 """

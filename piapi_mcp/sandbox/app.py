@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -75,22 +75,27 @@ class Sandbox:
             if route != "result":
                 self._log(route, request)
             faults = self.world.take_faults(route)
-            for fault in faults:
-                if fault.when == "before" and (answer := await _misbehave(request, fault)):
-                    return answer
-            key = request.headers.get("x-api-key", "")
-            if route != "result" and not key.startswith(_KEY_PREFIX):
-                return _refusal("failed to verify api key", 401)
             request.state.fault = next((fault for fault in faults if fault.kind == "fail_task"), None)
-            response = await handler(request, key)
-            for fault in faults:
-                if fault.when == "midway":
-                    return _BrokenOff(request, response)
-                if fault.when == "after" and (answer := await _misbehave(request, fault)):
-                    return answer
-            return response
+            if answer := await _misbehave(request, faults, "before"):
+                return answer
+            response = await self._checked(route, request, handler)
+            if any(fault.when == "midway" for fault in faults):
+                return _BrokenOff(request, response)
+            return await _misbehave(request, faults, "after") or response
 
         return endpoint
+
+    async def _checked(self, route: Route, request: Request, handler: Handler) -> Response:
+        """Answer a request whose key is in order; a refusal is an answer too."""
+        key = request.headers.get("x-api-key", "")
+        if route != "result" and not key.startswith(_KEY_PREFIX):
+            return _refusal("failed to verify api key", 401)
+        try:
+            return await handler(request, key)
+        except RefusedError as error:
+            return _refusal(str(error), error.status)
+        except ClientDisconnect:
+            return Response()
 
     def _log(self, route: Route, request: Request) -> None:
         headers = request.headers
@@ -107,22 +112,15 @@ class Sandbox:
     async def _create(self, request: Request, key: str) -> Response:
         if int(request.headers.get("content-length", 0)) > _MAX_BODY_BYTES:
             return PlainTextResponse("Request Entity Too Large", 413)
-        try:
-            raw = await request.body()
-        except ClientDisconnect:
-            return Response()
+        body = await asyncio.to_thread(_parse, await request.body())
         world_now = self.world
         account = world_now.account(key)
-        try:
-            body = await asyncio.to_thread(_parse, raw)
-            media = await self._fetch_media(body)
-            accepted = await asyncio.to_thread(products.check, world_now, key, body, media)
-        except RefusedError as error:
-            return _refusal(str(error), error.status)
+        media = await self._fetch_media(body)
+        accepted = await asyncio.to_thread(products.check, world_now, key, body, media)
         if world_now.running(key) >= world_now.settings.max_concurrent_tasks:
-            return _refusal(f"active task count {world_now.running(key)} has reached the plan limit", 400)
+            raise RefusedError(f"active task count {world_now.running(key)} has reached the plan limit")
         if account.balance_points < accepted.price_points:
-            return _refusal("insufficient credits", 400)
+            raise RefusedError("insufficient credits")
         task = products.new_task(body, key, accepted, media)
         task.created_at = world.now()
         task.planned_failure = request.state.fault
@@ -190,10 +188,7 @@ class Sandbox:
 
     async def _upload(self, request: Request, _key: str) -> Response:
         body = await request.json()
-        try:
-            data = await asyncio.to_thread(products.decode_base64, body.get("file_data", ""))
-        except RefusedError as error:
-            return _refusal(str(error), error.status)
+        data = await asyncio.to_thread(products.decode_base64, body.get("file_data", ""))
         name = f"upload-{world.new_task_id()}{Path(body.get('file_name', '')).suffix}"
         (self._folder / name).write_bytes(data)
         return _success({"url": f"{self._base_url}/results/{name}"})
@@ -206,10 +201,11 @@ class Sandbox:
         path = self._folder / name
         return FileResponse(path) if path.is_file() else PlainTextResponse("not found", 404)
 
-    async def _fetch_media(self, body: Any) -> Path | None:
+    async def _fetch_media(self, body: dict[str, Any]) -> Path | None:
         """Return the file of a submission, decoded or downloaded; None where it has none."""
         name = products.media_field(body)
-        source = (body.get("input") or {}).get(name) if name else None
+        given: dict[str, Any] = body.get("input") or {}
+        source = given.get(name) if name else None
         if not isinstance(source, str) or not source:
             return None
         if source.startswith(("http://", "https://")):
@@ -234,13 +230,14 @@ class Sandbox:
         return JSONResponse({})
 
     async def _control_settings(self, request: Request) -> Response:
-        for name, value in (await request.json()).items():
+        wanted: dict[str, Any] = await request.json()
+        for name, value in wanted.items():
             if name not in {field.name for field in fields(Settings)}:
                 return PlainTextResponse(f"no setting {name}", 400)
             setattr(self.world.settings, name, value)
-        if self.world.settings.balance_points is not None:
+        if "balance_points" in wanted:
             for account in self.world.accounts.values():
-                account.balance_points = self.world.settings.balance_points - account.frozen_points
+                account.balance_points = wanted["balance_points"]
         return JSONResponse(world.settings_dict(self.world.settings))
 
     async def _control_faults(self, request: Request) -> Response:
@@ -251,14 +248,14 @@ class Sandbox:
         return JSONResponse({"requests": self.world.requests, "tasks": self.world.describe()})
 
 
-def _parse(raw: bytes) -> Any:
+def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw)
+        body: object = json.loads(raw)
     except ValueError:
         raise RefusedError("invalid JSON") from None
     if not isinstance(body, dict):
         raise RefusedError("invalid JSON")
-    return body
+    return cast("dict[str, Any]", body)
 
 
 async def _download(url: str) -> bytes:
@@ -279,25 +276,26 @@ async def _download(url: str) -> bytes:
     return bytes(chunks)
 
 
-async def _misbehave(request: Request, fault: Fault) -> Response | None:
-    match fault.kind:
-        case "delay":
+async def _misbehave(request: Request, faults: list[Fault], when: str) -> Response | None:
+    """Do what is planned for this moment; return the answer where that is one."""
+    for fault in faults:
+        if fault.when != when:
+            continue
+        if fault.kind == "delay":
             await asyncio.sleep(fault.delay_s)
-        case "cut":
+        if fault.kind == "cut":
             await _cut(request)
             return Response()
-        case "answer":
+        if fault.kind == "answer":
             return Response(fault.body, fault.status, fault.headers)
-        case "fail_task":
-            pass  # the task's own affair
     return None
 
 
 async def _cut(request: Request) -> None:
     """Close the connection without a word."""
     request.scope["state"]["transport"].abort()
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.001)
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class _BrokenOff(Response):

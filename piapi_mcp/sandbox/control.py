@@ -1,5 +1,6 @@
 """Steers a running sandbox from another process or thread: tests, benchmarks."""
 
+import time
 from typing import Any, Literal
 
 import httpx
@@ -33,6 +34,18 @@ class SandboxControl:
     def requests(self, route: Route | None = None) -> list[dict[str, Any]]:
         """Return what was asked since the last reset, of one *route* where given."""
         return [request for request in self._state()["requests"] if route in (None, request["route"])]
+
+    def wait_for(self, route: Route, *, timeout_s: float = 10) -> None:
+        """Return as soon as *route* was asked once.
+
+        Raises:
+            TimeoutError: If that takes longer than *timeout_s* seconds.
+        """
+        ends_at = time.monotonic() + timeout_s
+        while not self.requests(route):
+            if time.monotonic() > ends_at:
+                raise TimeoutError
+            time.sleep(0.01)
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return the tasks that were submitted since the last reset."""

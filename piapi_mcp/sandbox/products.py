@@ -1,11 +1,11 @@
-"""What can be submitted: which fields, which limits, which price. A refusal is the text that PiAPI would answer with."""
+"""What can be submitted: which fields, which limits, which price; a refusal is the text that PiAPI would answer."""
 
 import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from piapi_mcp.sandbox import work
 from piapi_mcp.sandbox.world import POINTS_PER_USD, Task, World, new_task_id
@@ -48,9 +48,10 @@ def check(world: World, key: str, body: Mapping[str, Any], media: Path | None) -
     """
     _only(body, {"model", "task_type", "input", "config"}, "request")
     _check_config(body.get("config") or {})
-    task_input = body.get("input")
+    task_input: Any = body.get("input")
     if not isinstance(task_input, dict):
         raise RefusedError("input is required")
+    task_input = cast("dict[str, Any]", task_input)
     match body.get("model"), body.get("task_type"):
         case "midjourney", "upscale":
             return _check_midjourney(world, key, task_input)
@@ -58,7 +59,8 @@ def check(world: World, key: str, body: Mapping[str, Any], media: Path | None) -
             return _check_video(world, task_input, media)
         case "Qubico/image-toolkit", "upscale":
             return _check_image(world, task_input, media)
-    raise RefusedError("model or task_type is not supported")
+        case _:
+            raise RefusedError("model or task_type is not supported")
 
 
 def media_field(body: Mapping[str, Any]) -> str | None:

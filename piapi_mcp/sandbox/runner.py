@@ -87,7 +87,7 @@ class Runner:
 
     def notify(self, task: Task) -> None:
         """Tell the task's webhook, if it has one, that it has ended."""
-        webhook = task.config.get("webhook_config") or {}
+        webhook: dict[str, str] = task.config.get("webhook_config") or {}
         if webhook.get("endpoint"):
             telling = asyncio.create_task(_tell(webhook["endpoint"], webhook.get("secret", ""), task))
             self._webhooks.add(telling)

@@ -18,7 +18,7 @@ from piapi_mcp.sandbox.world import Settings
 class _OpenProtocol(H11Protocol):
     """Lets a route close its connection, which ASGI has no word for."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as the base class
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Keep the transport where the routes find it."""
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 JOB_TIMEOUT_S = 180.0
 
@@ -44,12 +44,12 @@ def _probe(path: str) -> dict[str, Any]:
     import av
     from PIL import Image
 
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         is_mp4 = file.read(12)[4:8] == b"ftyp"
     if not is_mp4:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             return {"format": image.format, "width": image.width, "height": image.height}
-    with open(path, "rb") as file, av.open(file, format="mp4") as container:
+    with Path(path).open("rb") as file, av.open(file, "r", format="mp4") as container:
         stream = container.streams.video[0]
         frames = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
         rate = stream.average_rate
@@ -68,13 +68,18 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
     import av
     from av.video.reformatter import Interpolation, VideoReformatter
 
-    with open(source, "rb") as file, av.open(file, format="mp4") as before, av.open(target, "w", format="mp4") as after:
+    with (
+        Path(source).open("rb") as file,
+        av.open(file, "r", format="mp4") as before,
+        av.open(target, "w", format="mp4") as after,
+    ):
         video = before.streams.video[0]
         sounds = {stream.index: after.add_stream_from_template(stream) for stream in before.streams.audio}
         width, height = video.codec_context.width * 2, video.codec_context.height * 2
         output = after.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "20"})
         output.width, output.height, output.pix_fmt = width, height, "yuv420p"
-        output.time_base = output.codec_context.time_base = video.time_base
+        if video.time_base is not None:
+            output.time_base = output.codec_context.time_base = video.time_base
         reformatter, total, done = VideoReformatter(), max(1, video.frames), 0
         for packet in before.demux(video, *before.streams.audio):
             if packet.stream.index in sounds:
@@ -82,7 +87,7 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
                     packet.stream = sounds[packet.stream.index]
                     after.mux(packet)
                 continue
-            for frame in packet.decode():
+            for frame in cast("list[av.VideoFrame]", packet.decode()):
                 larger = reformatter.reformat(
                     frame, width=width, height=height, format="yuv420p", interpolation=Interpolation.LANCZOS
                 )
@@ -90,7 +95,7 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
                 larger.pict_type = 0  # else the encoder repeats the source's choice of key frames
                 after.mux(output.encode(larger))
                 done += 1
-                print(json.dumps({"progress": min(99, 100 * done // total)}), flush=True)
+                _say({"progress": min(99, 100 * done // total)})
         after.mux(output.encode(None))
     return {"width": width, "height": height, "frames": done}
 
@@ -130,7 +135,7 @@ def _draw_grid(target: str, seed: int) -> dict[str, Any]:
         draw = ImageDraw.Draw(image)
         for y in range(side):
             mix = y / side
-            draw.line((0, y, side, y), tuple(int(h + (l - h) * mix) for l, h in zip(low, high, strict=True)))
+            draw.line((0, y, side, y), tuple(int(up + (down - up) * mix) for down, up in zip(low, high, strict=True)))
         sun = (40 + 45 * number, 50 + 12 * seed)
         draw.ellipse((sun[0] - 22, sun[1] - 22, sun[0] + 22, sun[1] + 22), (255, 240, 200))
         for ridge in range(3):
@@ -163,7 +168,7 @@ def _make_clip(target: str) -> dict[str, Any]:
             draw.rectangle((0, 130, width, height), (80, 140, 70))
             x, y = 20 + number * 6, 100 - abs(int(50 * math.sin(number / 6)))
             draw.ellipse((x - 16, y, x + 16, y + 32), (220, 70, 60))
-            frame = av.VideoFrame.from_image(image)
+            frame = cast("av.VideoFrame", av.VideoFrame.from_image(image))
             frame.pts, frame.time_base = number, Fraction(1, fps)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -193,7 +198,13 @@ def _main() -> None:
         result = _JOBS[arguments.pop("job")](**arguments)
     except Exception as error:  # noqa: BLE001 -- whatever the media did to the libraries is the job's result
         result = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(result), flush=True)
+    _say(result)
+
+
+def _say(message: dict[str, Any]) -> None:
+    """Tell the process that started this one."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -69,6 +69,6 @@ def _next_step(lines: list[TaskLine]) -> str:
     if any(line.status == "unknown" for line in lines):
         return (
             "A submission of status unknown may have been bought. Call list_tasks again in a minute; if PiAPI's "
-            "history still does not show it, tell the user what is at stake, and buy it again only with allow_repeat true."
+            "history still does not show it, tell the user what is at stake; only allow_repeat true buys it again."
         )
     return "Call get_task with a task_id for its result."

@@ -1,4 +1,4 @@
-"""The tools as an agent meets them: through a real client, in both protocol eras, with the sandbox in place of PiAPI."""
+"""The tools as an agent meets them: through a real client, in both protocol eras, the sandbox in place of PiAPI."""
 
 import asyncio
 import base64
@@ -273,9 +273,7 @@ async def test_a_call_that_is_cancelled_leaves_its_submission_alone(
     sandbox.fault("create", "delay", delay_s=0.5)
     async with Client(build_server(settings), mode=era) as client:
         call = asyncio.create_task(client.call_tool("midjourney_upscale", PAID))
-        async with asyncio.timeout(10):
-            while not sandbox.requests("create"):
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(sandbox.wait_for, "create")
         call.cancel()
         await asyncio.wait({call})
     assert len(sandbox.tasks()) == 1
