@@ -63,9 +63,7 @@ def quote_video_usd(frames: int) -> Decimal:
 
 
 # [D] Midjourney upscale page, on `index`
-MIDJOURNEY_INDEX_RULES = (
-    "1-4: image of a grid; for an upscaled image light, beta (V4), 2x, 4x (V5), subtle, creative (V6)"
-)
+MIDJOURNEY_INDEX_RULES = "1-4: of a grid. Of an upscaled image: light, beta (V4), 2x, 4x (V5), subtle, creative (V6)"
 
 MIDJOURNEY_ACTIONS: dict[MidjourneyIndex, str] = {
     # [R] on a grid

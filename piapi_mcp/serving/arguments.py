@@ -29,28 +29,22 @@ def _sendable(value: str | None) -> str | None:
 
 
 TaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN, description="As the submission answered it.")]
-OriginTaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN, description="Id of the finished Midjourney task.")]
+OriginTaskId = Annotated[str, Field(pattern=TASK_ID_PATTERN, description="A finished Midjourney task.")]
 Index = Annotated[MidjourneyIndex, BeforeValidator(_digits), Field(description=f"{MIDJOURNEY_INDEX_RULES}.")]
 Mode = Annotated[
     ServiceMode | None,
-    Field(description="Who pays: public per task, private your hosted account. Default: the account's setting."),
+    Field(description="public: per task; private: own account."),
 ]
-Video = Annotated[
-    str, Field(min_length=1, description="Path of an MP4 file, its URL, a data URI or base64. Prefer path or URL.")
-]
+Video = Annotated[str, Field(description="Path or URL of an MP4 file, or a data URI, or base64.")]
 WebhookEndpoint = Annotated[
-    str | None, AfterValidator(_http_url), Field(description="http(s) URL that PiAPI calls when the task ends.")
+    str | None, AfterValidator(_http_url), Field(description="URL that PiAPI calls at its end.")
 ]
-WebhookSecret = Annotated[
-    str | None, AfterValidator(_sendable), Field(description="Goes to webhook_endpoint as x-webhook-secret.")
-]
-WaitSeconds = Annotated[
-    float, Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to 0-{LONGEST_WAIT_S} s for the end. Default 0.")
-]
-MaxCost = Annotated[float | None, Field(ge=0, description="Refuse it if it costs more, in US dollars.")]
-AllowUnknownPrice = Annotated[bool, Field(description="Buy it even if a cost limit is set.")]
-DryRun = Annotated[bool, Field(description="Check and price it, buy nothing.")]
-AllowRepeat = Annotated[bool, Field(description="Buy again what was bought in the last 24 h.")]
+WebhookSecret = Annotated[str | None, AfterValidator(_sendable), Field(description="Sent to it as x-webhook-secret.")]
+WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to {LONGEST_WAIT_S} s.")]
+MaxCost = Annotated[float | None, Field(ge=0, description="Most it may cost.")]
+AllowUnknownPrice = Annotated[bool, Field(description="Accept an unknown price.")]
+DryRun = Annotated[bool, Field(description="Only price it.")]
+AllowRepeat = Annotated[bool, Field(description="Buy the same once more.")]
 Limit = Annotated[int, Field(ge=1, le=100, description="How many, 1-100. Default 20.")]
 Status = Annotated[
     Literal["pending", "staged", "processing", "completed", "failed", "unknown"] | None,

@@ -113,8 +113,8 @@ def build_tools() -> list[StrictTool]:
             midjourney_upscale,
             title="Upscale a Midjourney image",
             description=(
-                "Upscale an image of a finished Midjourney task. Paid; PiAPI publishes no price. "
-                "Follow the task_id with get_task."
+                "Upscale an image of a finished Midjourney task. Paid, price not published. "
+                "Follow its task_id with get_task."
             ),
             annotations=_PAID,
         ),
@@ -122,9 +122,9 @@ def build_tools() -> list[StrictTool]:
             video_upscale,
             title="Upscale a video",
             description=(
-                f"Enlarge an MP4 video to {VIDEO_SCALE}x its width and height. Paid: ${VIDEO_USD_PER_FRAME} a frame. "
+                f"Enlarge an MP4 video {VIDEO_SCALE}x each way. Paid: ${VIDEO_USD_PER_FRAME} a frame. "
                 f"At most {limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} "
-                f"frames, {limits.max_bytes >> 20} MB. Follow the task_id with get_task."
+                f"frames, {limits.max_bytes >> 20} MB. Follow its task_id with get_task."
             ),
             annotations=_PAID,
         ),

@@ -177,14 +177,14 @@ async def test_a_video_over_a_limit_is_never_submitted(
         pytest.param(
             "video_upscale",
             {},
-            "video is missing. Path of an MP4 file, its URL, a data URI or base64. Prefer path or URL. "
+            "video is missing. Path or URL of an MP4 file, or a data URI, or base64. "
             "Nothing was submitted; call video_upscale again with that mended.",
             id="missing",
         ),
         pytest.param(
             "midjourney_upscale",
             PAID | {"webhook_secret": "with\nnewline"},
-            "webhook_secret cannot be used: it takes a string. Goes to webhook_endpoint as x-webhook-secret. "
+            "webhook_secret cannot be used: it takes a string. Sent to it as x-webhook-secret. "
             "Nothing was submitted; call midjourney_upscale again with that mended.",
             id="a-secret-is-not-shown",
         ),
