@@ -102,10 +102,17 @@ async def _upscale(jobs: list[_Job], output: Path, *, allowed: Path, state: Path
         env={**os.environ, "PIAPI_ALLOWED_DIRS": str(allowed), "PIAPI_STATE_DIR": str(state)},
     )
     print("Starting piapi-mcp over stdio, with the built-in sandbox in place of PiAPI: nothing is paid.")
+    saved, failure = list[Path](), None
     async with Client(server) as client:
         tools = ", ".join(tool.name for tool in (await client.list_tools()).tools)
         print(f"Connected, protocol {client.protocol_version}. Tools: {tools}")
-        return [await _do(client, job, output) for job in jobs]
+        try:
+            saved = [await _do(client, job, output) for job in jobs]
+        except PiAPIError as error:
+            failure = error  # raised in here, it would leave as a group of errors
+    if failure is not None:
+        raise failure
+    return saved
 
 
 async def _do(client: Client, job: _Job, output: Path) -> Path:

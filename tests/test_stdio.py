@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import pytest
+from clips import make_clip
 from mcp import Client, StdioServerParameters
 
 from piapi_mcp import __version__
@@ -159,6 +160,11 @@ def test_the_demo_shows_the_whole_job(settings: Settings, tmp_path: Path) -> Non
     [
         pytest.param(None, "There is no file", id="missing"),
         pytest.param(b"no video", "cannot be read as a video", id="no-video"),
+        pytest.param(
+            make_clip(frames=9),
+            "piapi-mcp: The video has 9 frames; PiAPI accepts 10 to 240. Nothing was submitted; make it longer first.\n",
+            id="refused-by-the-server",
+        ),
     ],
 )
 def test_the_demo_refuses_what_is_no_video(
