@@ -1,0 +1,10 @@
+from collections.abc import Generator
+
+import pytest
+from website import Website, open_website
+
+
+@pytest.fixture
+def site() -> Generator[Website]:
+    with open_website() as site:
+        yield site
