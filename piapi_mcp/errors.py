@@ -1,7 +1,6 @@
 """Every failure that a caller of this project can meet.
 
-Each text reads on from "Error executing tool NAME: " and says, in short sentences: what was wrong, what is allowed,
-what to do next, and what happened to the money.
+Each text says, in short sentences: what was wrong, what is allowed, what to do next, and what happened to the money.
 
     PiAPIError
       SettingsError             a setting is wrong; the server does not start
@@ -18,6 +17,8 @@ what to do next, and what happened to the money.
       OutcomeUnknownError       no usable answer to a submission: it may have been bought
 """
 
+from decimal import Decimal
+
 _QUOTE_LIMIT_CHARS = 80
 
 
@@ -31,6 +32,11 @@ def quote(text: object) -> str:
     if len(printable) > _QUOTE_LIMIT_CHARS:
         printable = printable[: _QUOTE_LIMIT_CHARS - 1] + "…"
     return f'"{printable}"'
+
+
+def dollars(amount_usd: Decimal | None) -> str:
+    """Return *amount_usd* as a person writes it, such as $0.018; never with an exponent."""
+    return "an unknown amount" if amount_usd is None else f"${amount_usd.normalize():f}"
 
 
 class PiAPIError(Exception):

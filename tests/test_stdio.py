@@ -162,7 +162,7 @@ def test_the_demo_shows_the_whole_job(settings: Settings, tmp_path: Path) -> Non
         pytest.param(b"no video", "cannot be read as a video", id="no-video"),
         pytest.param(
             make_clip(frames=9),
-            "piapi-mcp: The video has 9 frames; PiAPI accepts 10 to 240. Nothing was submitted; make it longer first.\n",
+            "piapi-mcp: The video has 9 frames; PiAPI accepts 10 to 240. Nothing was submitted; make it longer",
             id="refused-by-the-server",
         ),
     ],

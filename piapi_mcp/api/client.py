@@ -34,7 +34,7 @@ _MAX_RETRY_AFTER_S = 10.0
 _UNKNOWN_TASK_CODES = (400, 404)
 """What PiAPI answers for an id it does not know is not documented [?]: a bad request, or not found."""
 _READ_TIMEOUT = httpx.Timeout(20, connect=10)
-_SUBMIT_TIMEOUT = httpx.Timeout(60, connect=10)
+_SUBMIT_TIMEOUT_S = 60.0
 _DEADLINE_S = 120.0
 """Longest time for one request as a whole: a server that trickles never runs into the timeouts above."""
 
@@ -71,11 +71,13 @@ class PiAPIClient:
         *,
         base_url: str,
         upload_url: str = UPLOAD_URL,
+        submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url.rstrip("/")
         self._upload_url = upload_url.rstrip("/")
+        self._submit_timeout = httpx.Timeout(submit_timeout_s, connect=10)
         self._sleep = sleep
         # A loopback address is never behind a proxy, whatever the environment says.
         is_loopback = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
@@ -227,7 +229,9 @@ class PiAPIClient:
     def _post(self, url: str, payload: Mapping[str, object]) -> httpx.Request:
         body = json_body(payload)
         headers = {"content-type": "application/json", "content-length": str(body.length_bytes)}
-        return self._http.build_request("POST", url, headers=headers, content=body.blocks(), timeout=_SUBMIT_TIMEOUT)
+        return self._http.build_request(
+            "POST", url, headers=headers, content=body.blocks(), timeout=self._submit_timeout
+        )
 
     async def _exchange(
         self, request: httpx.Request, *, buying: bool = False, webhook_secret: SecretStr | None = None

@@ -110,7 +110,9 @@ def _said(reply: Reply) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {quote(error)}" if str(error) else type(error).__name__
+    if isinstance(error, NEVER_SENT):
+        return f"no connection: {quote(error)}" if str(error) else "no connection"
+    return "no answer in time" if isinstance(error, httpx.TimeoutException) else "the connection broke off"
 
 
 def _unauthorized(said: str, reply: Reply) -> PiAPIError:

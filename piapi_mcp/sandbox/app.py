@@ -64,6 +64,7 @@ class Sandbox:
                 HTTPRoute("/_sandbox/reset", self._control_reset, methods=["POST"]),
                 HTTPRoute("/_sandbox/settings", self._control_settings, methods=["POST"]),
                 HTTPRoute("/_sandbox/faults", self._control_faults, methods=["POST"]),
+                HTTPRoute("/_sandbox/faults", self._control_no_faults, methods=["DELETE"]),
                 HTTPRoute("/_sandbox/state", self._control_state),
             ],
         )
@@ -242,6 +243,10 @@ class Sandbox:
 
     async def _control_faults(self, request: Request) -> Response:
         self.world.faults.append(Fault(**await request.json()))
+        return JSONResponse({})
+
+    async def _control_no_faults(self, _request: Request) -> Response:
+        self.world.faults.clear()
         return JSONResponse({})
 
     async def _control_state(self, _request: Request) -> Response:

@@ -31,6 +31,10 @@ class SandboxControl:
         """Plan a misbehaviour (see `world.Fault`)."""
         self._post("/_sandbox/faults", {"route": route, "kind": kind, **details})
 
+    def clear_faults(self) -> None:
+        """Forget every planned misbehaviour."""
+        self._http.delete("/_sandbox/faults").raise_for_status()
+
     def requests(self, route: Route | None = None) -> list[dict[str, Any]]:
         """Return what was asked since the last reset, of one *route* where given."""
         return [request for request in self._state()["requests"] if route in (None, request["route"])]

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,6 +171,7 @@ class World:
 
     def add_samples(self, base_url: str, folder: Path) -> None:
         """Put the sample Midjourney tasks into every account's history."""
+        yesterday = _spell(datetime.now(UTC) - timedelta(days=1))
         for sample in SAMPLES:
             self.tasks[sample.task_id] = Task(
                 task_id=sample.task_id,
@@ -187,9 +188,9 @@ class World:
                 version=sample.version,
                 is_grid=sample.is_grid,
                 file=folder / sample.file_name,
-                created_at=now(),
-                started_at=now(),
-                ended_at=now(),
+                created_at=yesterday,
+                started_at=yesterday,
+                ended_at=yesterday,
             )
 
     def describe(self) -> list[dict[str, Any]]:
@@ -203,7 +204,11 @@ class World:
 
 def now() -> str:
     """Return the time as PiAPI writes it."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return _spell(datetime.now(UTC))
+
+
+def _spell(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def new_task_id() -> str:

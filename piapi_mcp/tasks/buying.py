@@ -22,6 +22,7 @@ from piapi_mcp.errors import (
     RefusedError,
     UnknownTaskError,
     UnreachableError,
+    dollars,
 )
 from piapi_mcp.tasks.ledger import LEASE_S, Entry, Ledger
 from piapi_mcp.tasks.orders import Order
@@ -175,8 +176,8 @@ class Buyer:
     async def _with_balance(self, error: RefusedError, entry: Entry) -> str:
         with contextlib.suppress(PiAPIError):
             account = await self._client.read_account()
-            price = f", the task costs ${entry.quoted_usd}" if entry.quoted_usd is not None else ""
-            return f"{error} The balance is ${account.balance_usd}{price}."
+            price = f", the task costs {dollars(entry.quoted_usd)}" if entry.quoted_usd is not None else ""
+            return f"{error} The balance is {dollars(account.balance_usd)}{price}."
         return str(error)
 
     async def _with_running(self, error: RefusedError) -> str:
@@ -211,7 +212,7 @@ async def record_end(ledger: Ledger, task: RemoteTask) -> None:
 
 def outcome_unknown(entry: Entry, reason: str) -> OutcomeUnknownError:
     """Return the error for the submission *entry*, with the money at stake."""
-    price = "at a price PiAPI does not publish" if entry.quoted_usd is None else f"for ${entry.quoted_usd}"
+    price = "at a price PiAPI does not publish" if entry.quoted_usd is None else f"for {dollars(entry.quoted_usd)}"
     return OutcomeUnknownError(
         f"PiAPI gave no usable answer to the submission ({reason}), and its history does not show the task "
         f"so far. It may have been bought, {price}: do not submit it again. Call list_tasks in a minute to look once "

@@ -25,7 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from piapi_mcp.errors import BudgetError, LedgerError
+from piapi_mcp.errors import BudgetError, LedgerError, dollars
 
 State = Literal["submitting", "submitted", "done", "failed", "refused", "unknown"]
 
@@ -258,9 +258,9 @@ class Ledger:
         price_usd = draft.quoted_usd or Decimal(0)
         if spent_usd + price_usd > daily_budget_usd:
             raise BudgetError(
-                f"This task costs ${price_usd}, and ${spent_usd} of today's budget of ${daily_budget_usd} is spent or "
-                "committed already. Nothing was submitted. The budget renews at midnight UTC; the operator can raise "
-                "PIAPI_DAILY_BUDGET_USD."
+                f"This task costs {dollars(price_usd)}, and {dollars(spent_usd)} of today's budget of "
+                f"{dollars(daily_budget_usd)} is spent or committed already. Nothing was submitted. The budget renews "
+                "at midnight UTC; the operator can raise PIAPI_DAILY_BUDGET_USD."
             )
 
     def _spent_today(self, db: sqlite3.Connection) -> Decimal:

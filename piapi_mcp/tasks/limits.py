@@ -1,6 +1,6 @@
 """What a task may cost: the caller's limit and the operator's. The daily budget is the ledger's business."""
 
-from piapi_mcp.errors import BudgetError
+from piapi_mcp.errors import BudgetError, dollars
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order
@@ -23,11 +23,11 @@ def check_price(order: Order, options: Options, settings: Settings) -> None:
             continue
         if quoted_usd is None and not options.allow_unknown_price:
             raise BudgetError(
-                f"The price of this task is not known ({order.unpriced}), so {name} of ${limit_usd} cannot be kept. "
-                "Nothing was submitted. Ask the user; call again with allow_unknown_price true if they agree."
+                f"The price of this task is not known ({order.unpriced}), so {name} of {dollars(limit_usd)} cannot be "
+                "kept. Nothing was submitted. Ask the user; call again with allow_unknown_price true if they agree."
             )
         if quoted_usd is not None and quoted_usd > limit_usd:
             raise BudgetError(
-                f"This task costs ${quoted_usd}, more than {name} of ${limit_usd}. Nothing was submitted. "
-                "Choose a smaller input, or ask the user for a higher limit."
+                f"This task costs {dollars(quoted_usd)}, more than {name} of {dollars(limit_usd)}. Nothing was "
+                "submitted. Choose a smaller input, or ask the user for a higher limit."
             )

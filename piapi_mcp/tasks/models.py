@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from piapi_mcp.api.catalog import RESULTS_KEPT_DAYS
 from piapi_mcp.api.wire import COMPLETED, FAILED, RemoteTask
+from piapi_mcp.errors import dollars
 
 Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]
 """Dollars: exact inside, a plain JSON number outside."""
@@ -120,7 +121,7 @@ class AccountInfo(BaseModel):
 
 def describe_dry_run(quoted_usd: Decimal | None, unpriced: str, notes: tuple[str, ...]) -> Task:
     """Return what agents read of a task that was checked and priced, not bought."""
-    price = f"the price is not known ({unpriced})" if quoted_usd is None else f"it would cost ${quoted_usd}"
+    price = f"the price is not known ({unpriced})" if quoted_usd is None else f"it would cost {dollars(quoted_usd)}"
     return Task(
         status="dry_run",
         quoted_usd=quoted_usd,
@@ -158,7 +159,7 @@ def _next_step(remote: RemoteTask) -> str:
     if remote.is_cancelled:
         return "It was cancelled. Submit again only if the user still wants it."
     if remote.status == FAILED and remote.consumed_usd:
-        return f"It failed, and PiAPI shows a charge of ${remote.consumed_usd}: tell the user error and logs."
+        return f"It failed, and PiAPI shows a charge of {dollars(remote.consumed_usd)}: tell the user error and logs."
     if remote.status == FAILED:
         return "It failed and was not charged: tell the user error and logs; mend the cause before submitting again."
     return "It is running: call get_task with this task_id and wait_seconds 25 until it has ended; do not submit again."

@@ -43,9 +43,10 @@ class Recovery:
                 candidates = await self._candidates(entry)
             except PiAPIError:
                 continue  # the history cannot be read now: the next look, or the next call, may
-            if len(candidates) == 1 and await self._is_certain(entry, candidates[0]):
-                await self._ledger.record_task(entry.id, candidates[0].task_id, quoted_usd=candidates[0].frozen_usd)
-                return candidates[0]
+            task = await self._certain(entry, candidates)
+            if task is not None:
+                await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
+                return task
         return None
 
     async def _candidates(self, entry: Entry) -> list[RemoteTask]:
@@ -56,20 +57,23 @@ class Recovery:
         )
         near = [row for row in rows if _is_near(row, entry) and await self._ledger.find_task(row.task_id) is None]
         tasks = [await self._client.read_task(row.task_id) for row in near[:_MAX_CANDIDATES]]
-        return [task for task in tasks if _fits(task, entry)]
+        same_product = [task for task in tasks if (task.model, task.task_type) == (entry.model, entry.task_type)]
+        return [task for task in same_product if not _contradicts(task, entry)]
 
-    async def _is_certain(self, entry: Entry, task: RemoteTask) -> bool:
-        if any(name in task.task_input for name in entry.asked):
-            return True  # what was asked for was compared, and is the same
-        # Nothing to compare (a file was sent): certain only while no other submission can be meant.
+    async def _certain(self, entry: Entry, candidates: list[RemoteTask]) -> RemoteTask | None:
+        """Return the one of *candidates* that must be meant, if there is one."""
+        if entry.asked:  # PiAPI repeats what was asked for: it was compared
+            return candidates[0] if candidates else None
+        # A file was sent, and there is nothing to compare: certain only while nothing else can be meant.
         lost = await self._ledger.recent(limit=_MAX_CANDIDATES, states=("unknown", "submitting"))
-        return not [
+        rivals = [
             other
             for other in lost
             if other.id != entry.id
             and other.model == entry.model
             and abs(other.created_at - entry.created_at) < _LONGEST_SUBMISSION_S
         ]
+        return candidates[0] if len(candidates) == 1 and not rivals else None
 
 
 def digest(value: object) -> str:
@@ -85,9 +89,6 @@ def _is_near(row: HistoryRow, entry: Entry) -> bool:
     return -_CLOCK_SLACK_S <= late_s <= _LONGEST_SUBMISSION_S
 
 
-def _fits(task: RemoteTask, entry: Entry) -> bool:
-    """Say whether nothing that *task* tells of itself contradicts *entry*."""
-    same_product = task.model in (None, entry.model) and task.task_type in (None, entry.task_type)
-    return same_product and all(
-        digest(task.task_input[name]) == asked for name, asked in entry.asked.items() if name in task.task_input
-    )
+def _contradicts(task: RemoteTask, entry: Entry) -> bool:
+    """Say whether *task* was asked for with other words than *entry*, or does not tell with which."""
+    return any(digest(task.task_input.get(name)) != asked for name, asked in entry.asked.items())

@@ -1,6 +1,8 @@
 """The one way in for whoever wants something done with a task: buy it, look at it, wait for it."""
 
+import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -8,7 +10,7 @@ from pydantic import SecretStr
 from piapi_mcp.api.catalog import MidjourneyIndex
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import COMPLETED, RemoteTask
-from piapi_mcp.errors import InputRejectedError, PiAPIError
+from piapi_mcp.errors import InputRejectedError, PiAPIError, dollars
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks import listing, orders, videos
 from piapi_mcp.tasks.buying import Buyer, record_end
@@ -38,11 +40,18 @@ def _state_dir(settings: Settings) -> Path:
 class TaskService:
     """Everything that can be done with tasks, for one PiAPI key."""
 
-    def __init__(self, settings: Settings, client: PiAPIClient, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: PiAPIClient,
+        ledger: Ledger,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._settings = settings
         self._client = client
         self._ledger = ledger
-        self._buyer = Buyer(client, ledger)
+        self._buyer = Buyer(client, ledger, sleep=sleep)
         self._watcher = Watcher(client.read_task)
 
     async def upscale_midjourney(
@@ -161,5 +170,5 @@ def _refund(task: RemoteTask) -> str:
     # [?] what becomes of the price of a cancelled task is not documented
     if task.consumed_usd is not None and not task.consumed_usd:
         return "PiAPI accepted the cancellation and shows no charge."
-    shown = f"${task.consumed_usd}" if task.consumed_usd is not None else "no figure"
+    shown = f"{dollars(task.consumed_usd)}" if task.consumed_usd is not None else "no figure"
     return f"PiAPI accepted the cancellation; of the charge it shows {shown} so far. get_account shows the balance."

@@ -1,0 +1,41 @@
+"""Run every fault at every step for every paid tool, and write the table of what came of it.
+
+    python benchmarks/fault_matrix.py
+
+The tests hold the table that is committed beside this file.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from fault_matrix import CELLS, run_cell, table
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.server import SandboxServer
+
+TABLE = Path(__file__).with_suffix(".md")
+
+
+def main() -> int:
+    """Run all cells, write and print the table, and return 0 if nothing was lost or doubled."""
+    rows: list[tuple[str, ...]] = []
+    with SandboxServer() as server:
+        control = SandboxControl(server.base_url)
+        for cell in CELLS:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(asyncio.run(run_cell(cell, control, server.base_url, Path(folder))))
+        control.close()
+    TABLE.write_text(table(rows))
+    print(table(rows))
+    doubled = sum(int(row[5]) > 1 for row in rows)
+    lost = sum(row[7] == "NO" for row in rows)
+    print(f"{len(rows)} cells: {doubled} doubled, {lost} lost")
+    return 1 if doubled or lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

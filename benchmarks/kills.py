@@ -1,0 +1,38 @@
+"""Kill a real server at random moments of a submission, ask a new one for the same, and count what came of it.
+
+python benchmarks/kills.py [KILLS]
+"""
+
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from kills import Outcome, kill_once, summary
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.server import SandboxServer
+
+LATEST_S = 0.45
+
+
+def main() -> int:
+    """Kill, count, print, and return 0 if nothing was lost or doubled."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    outcomes: list[Outcome] = []
+    with SandboxServer() as server:
+        control = SandboxControl(server.base_url)
+        for _ in range(kills):
+            with tempfile.TemporaryDirectory() as folder:
+                after_s = random.uniform(0, LATEST_S)  # noqa: S311 -- any moment
+                outcomes.append(asyncio.run(kill_once(control, server.base_url, Path(folder), after_s=after_s)))
+        control.close()
+    print(summary(outcomes))
+    return 1 if any(outcome.bought > 1 or outcome.is_lost for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
