@@ -5,15 +5,16 @@ A file is opened once. What is probed, fingerprinted and sent is the same open f
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import io
+import math
 import os
 import re
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
@@ -24,7 +25,13 @@ _BLOCK_BYTES = 3 * 64 * 1024
 """A multiple of 3, so that the base64 texts of blocks can follow each other; larger ones would stall the event loop."""
 _HASH_BLOCK_BYTES = 1 << 20
 _SHORTEST_BASE64_CHARS = 64
-_LONGEST_PATH_CHARS = 4096
+_MAX_NAMES = 2000
+"""How many names of a folder are looked at to find near ones."""
+_WEB_URL = re.compile(r"https?://", re.IGNORECASE)
+_FULL_PATH = re.compile(r"[/~]|\\\\|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]+")
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+_MEDIA_NAME = re.compile(r"[^.].*\.(mp4|m4v|mov|webm|mkv|avi|jpe?g|png|webp|gif)", re.IGNORECASE)
 _FORMS = "a full path, an http or https URL, a data URI, or base64"
 
 
@@ -119,7 +126,7 @@ class MediaFile:
 
 
 def open_source(text: str, *, argument: str, local: LocalFiles | None, max_bytes: int) -> MediaFile | MediaUrl:
-    """Open what the caller named in *argument*.
+    """Open what the caller named in *argument*. Reads the disk: call it in a thread.
 
     Args:
         text: A local path, a URL, a data URI or base64.
@@ -131,13 +138,13 @@ def open_source(text: str, *, argument: str, local: LocalFiles | None, max_bytes
         InputRejectedError: It cannot be opened, may not be read, or is too large.
     """
     text = text.strip()
-    if re.match(r"https?://", text, re.IGNORECASE):
+    if _WEB_URL.match(text):
         return _check_url(text, argument)
-    if text.startswith("data:"):
-        return _decode(text.partition(",")[2], argument, max_bytes)
-    if (path := _as_path(text)) is not None:
-        return _open_file(path, argument, local, max_bytes)
-    if len(text) >= _SHORTEST_BASE64_CHARS and re.fullmatch(r"[A-Za-z0-9+/=\s]+", text[:4096]):
+    if text[:5].lower() == "data:":
+        return _decode(_data_of(text, argument), argument, max_bytes)
+    if _is_path(text):
+        return _open_file(text, argument, local, max_bytes)
+    if len(text) >= _SHORTEST_BASE64_CHARS and _BASE64.fullmatch(text[:4096]):
         return _decode(text, argument, max_bytes)
     raise InputRejectedError(
         f"{argument}={quote(text)} is none of what can be used: {_FORMS}. Nothing was submitted; call again with one."
@@ -158,49 +165,77 @@ def _check_url(url: str, argument: str) -> MediaUrl:
     return MediaUrl(url)
 
 
-def _as_path(text: str) -> Path | None:
-    """Return *text* as a path where it is written as a full one; base64 of a JPEG begins with /9j/."""
-    if text.startswith("file://"):
-        path = unquote(urlsplit(text).path)
-        return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
-    if text.startswith("/9j/") and len(text) > _LONGEST_PATH_CHARS:
-        return None
-    is_path = text.startswith(("/", "~", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", text)
-    return Path(text).expanduser() if is_path and "\0" not in text else None
+def _is_path(text: str) -> bool:
+    """Say whether *text* is written as a full path, whatever the system, or as a file URL."""
+    if text.startswith("/9j/") and "." not in text:  # so begins the base64 of every JPEG, which has no dot
+        return False
+    return bool(_FULL_PATH.match(text))
 
 
-def _open_file(path: Path, argument: str, local: LocalFiles | None, max_bytes: int) -> MediaFile:
+def _path_of(text: str) -> Path:
+    """Return the path that *text* is.
+
+    Raises:
+        ValueError: It cannot be one on this system; the text says why.
+        RuntimeError: It begins with the home folder of an unknown user.
+    """
+    if text[:5].lower() == "file:":
+        parts = urlsplit(text)
+        if parts.netloc.lower() not in ("", "localhost"):
+            raise ValueError("it lies on another machine")
+        text = re.sub(r"^/(?=[A-Za-z]:)", "", unquote(parts.path))
+    path = Path(text).expanduser()
+    if "\0" in text or not path.is_absolute():
+        raise ValueError("it is no full path on this system")
+    return path
+
+
+def _open_file(text: str, argument: str, local: LocalFiles | None, max_bytes: int) -> MediaFile:
     if local is None:
         raise InputRejectedError(
             f"{argument} names a local file, and this server reads none. Nothing was submitted; call again with a URL."
         )
     try:
-        real = path.resolve()
-        if not local.allow(real):
-            raise InputRejectedError(
-                f"{argument}={quote(path)} lies outside the folders that may be read. Nothing was submitted. Copy the "
-                "file into the home folder (hidden folders excluded), or add its folder to PIAPI_ALLOWED_DIRS."
-            )
-        return _open_regular(real, path, argument, max_bytes)
+        path = _path_of(text)
+        # A Windows share is not even asked for before it is allowed: whoever is asked learns who is asking.
+        path = path if path.drive.startswith("\\\\") and not local.allow(path) else path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unreadable(text, argument, error) from None
+    if not local.allow(path):
+        raise InputRejectedError(
+            f"{argument}={quote(text)} lies outside the folders that may be read. Nothing was submitted. Copy the "
+            "file into the home folder (hidden folders excluded), or add its folder to PIAPI_ALLOWED_DIRS."
+        )
+    try:
+        return _open_regular(path, text, argument, max_bytes)
     except FileNotFoundError:
+        near = _near_names(path) if local.allow(path.parent) else ""
         raise InputRejectedError(
-            f"{argument}={quote(path)} does not exist.{_near_names(path)} Nothing was submitted; call again with the "
-            "full path of a file."
+            f"{argument}={quote(text)} does not exist.{near} Nothing was submitted; call again with the full path "
+            "of a file."
         ) from None
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "a circle of links"
-        raise InputRejectedError(
-            f"{argument}={quote(path)} cannot be read ({reason}). Nothing was submitted; call again with another file."
-        ) from None
+    except OSError as error:
+        raise _unreadable(text, argument, error) from None
 
 
-def _open_regular(real: Path, path: Path, argument: str, max_bytes: int) -> MediaFile:
-    # Not blocking on a pipe, not following a link that was put there since the path was resolved.
+def _unreadable(text: str, argument: str, error: Exception) -> InputRejectedError:
+    # Not the error's whole text: it may name paths that the caller did not.
+    reason = error.strerror if isinstance(error, OSError) else str(error) if type(error) is ValueError else None
+    return InputRejectedError(
+        f"{argument}={quote(text)} cannot be read ({reason or 'it is no valid path'}). Nothing was submitted; "
+        "call again with another file."
+    )
+
+
+def _open_regular(path: Path, text: str, argument: str, max_bytes: int) -> MediaFile:
+    # Looked at before it is opened, as opening a device may set it going; and again once it is open, as it may have
+    # been replaced in between, for which reason opening neither waits for a pipe nor follows a link.
+    _require_regular(path.lstat(), text, argument)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(real, flags)
+    descriptor = os.open(path, flags)
     try:
         status = os.fstat(descriptor)
-        _check_regular(status.st_mode, path, argument)
+        _require_regular(status, text, argument)
         _check_size(status.st_size, argument, max_bytes)
         file = os.fdopen(descriptor, "rb", buffering=0)
     except BaseException:
@@ -209,25 +244,41 @@ def _open_regular(real: Path, path: Path, argument: str, max_bytes: int) -> Medi
     return MediaFile(file, label=quote(path.name), size_bytes=status.st_size)
 
 
-def _check_regular(mode: int, path: Path, argument: str) -> None:
-    if not stat.S_ISREG(mode):
-        raise InputRejectedError(f"{argument}={quote(path)} is no file. Nothing was submitted; call again with a file.")
+def _require_regular(status: os.stat_result, text: str, argument: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InputRejectedError(f"{argument}={quote(text)} is no file. Nothing was submitted; call again with a file.")
 
 
 def _near_names(path: Path) -> str:
+    """Name the media in the same folder that may have been meant."""
     try:
-        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        names = [entry.name for entry in islice(path.parent.iterdir(), _MAX_NAMES)]
     except OSError:
-        names = []
-    near = get_close_matches(path.name, names, n=3)
+        return ""
+    near = get_close_matches(path.name, filter(_MEDIA_NAME.fullmatch, names), n=3)
     return f" Near names there: {', '.join(map(quote, near))}." if near else ""
 
 
+def _data_of(uri: str, argument: str) -> str:
+    """Return the base64 in a data URI."""
+    kind, comma, data = uri.partition(",")
+    if not comma or not kind.lower().endswith(";base64"):
+        raise InputRejectedError(
+            f"{argument} is a data URI without base64 (data:video/mp4;base64,...). Nothing was submitted; "
+            f"call again with {_FORMS}."
+        )
+    return unquote(data) if "%" in data else data
+
+
 def _decode(text: str, argument: str, max_bytes: int) -> MediaFile:
-    _check_size(len(text) * 3 // 4 - 2, argument, max_bytes)  # before memory is spent on it
+    """Decode base64 of either alphabet, broken into lines or not."""
+    if len(text) > 2 * max_bytes:  # before memory is spent on it
+        _check_size(len(text) * 3 // 4, argument, max_bytes)
+    if "-" in text or "_" in text:
+        text = text.translate(_STANDARD_ALPHABET)
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InputRejectedError(
             f"{argument} is no valid base64. Nothing was submitted; call again with {_FORMS}."
         ) from None
@@ -237,7 +288,8 @@ def _decode(text: str, argument: str, max_bytes: int) -> MediaFile:
 
 def _check_size(size_bytes: int, argument: str, max_bytes: int) -> None:
     if size_bytes > max_bytes:
+        size_mb = math.ceil(size_bytes / 2**20 * 100) / 100  # upwards: what is a byte too large is to look too large
         raise InputRejectedError(
-            f"{argument} is {size_bytes / 2**20:.1f} MB; PiAPI accepts at most {max_bytes / 2**20:.0f} MB. "
+            f"{argument} is {size_mb:g} MB; PiAPI accepts at most {max_bytes / 2**20:g} MB. "
             "Nothing was submitted; make the file smaller first."
         )
