@@ -33,7 +33,9 @@ _MAX_RETRY_AFTER_S = 10.0
 """A longer `Retry-After` is handed to the caller instead of being waited for."""
 _UNKNOWN_TASK_CODES = (400, 404)
 """What PiAPI answers for an id it does not know is not documented [?]: a bad request, or not found."""
-_READ_TIMEOUT = httpx.Timeout(20, connect=10)
+_READ_TIMEOUT = httpx.Timeout(10)
+_READ_DEADLINE_S = 20.0
+"""Longest time for a read with all its attempts: clients give up on a call after 60 seconds, which may hold three."""
 _SUBMIT_TIMEOUT_S = 60.0
 _DEADLINE_S = 120.0
 """Longest time for one request as a whole: a server that trickles never runs into the timeouts above."""
@@ -209,6 +211,13 @@ class PiAPIClient:
         return found
 
     async def _read(self, path: str, query: Mapping[str, str | int] | None = None) -> Reply:
+        try:
+            async with asyncio.timeout(_READ_DEADLINE_S):
+                return await self._read_patiently(path, query)
+        except TimeoutError:
+            raise unreachable("no answer in time") from None
+
+    async def _read_patiently(self, path: str, query: Mapping[str, str | int] | None) -> Reply:
         for pause_s in (*_READ_PAUSES_S, None):
             reply: Reply | None = None
             try:

@@ -160,11 +160,11 @@ class Ledger:
 
     async def record_refusal(self, entry_id: int) -> None:
         """Note that the submission was certainly not bought."""
-        await self._change(entry_id, "refused", expected="submitting")
+        await self._change(entry_id, "refused", expected=("submitting", "unknown"))
 
     async def record_unknown(self, entry_id: int) -> None:
         """Note that nobody can say what became of the submission."""
-        await self._change(entry_id, "unknown", expected="submitting")
+        await self._change(entry_id, "unknown", expected=("submitting",))
 
     async def record_end(self, task_id: str, *, failed: bool, charged_usd: Decimal | None) -> None:
         """Note how the task *task_id* ended and what it cost; nothing happens where it was not submitted here."""
@@ -196,6 +196,10 @@ class Ledger:
         found = await self._select("SELECT * FROM submissions WHERE account = ? AND task_id = ?", task_id)
         return found[0] if found else None
 
+    async def find_request(self, fingerprint: str) -> Entry | None:
+        """Return the submission that the same request made within the replay window, unless it came to nothing."""
+        return await self._run(lambda db: self._find_request(db, fingerprint))
+
     async def recent(self, *, limit: int, states: tuple[State, ...] = get_args(State)) -> list[Entry]:
         """Return the newest submissions in one of *states*, newest first."""
         return await self._select(
@@ -224,13 +228,9 @@ class Ledger:
         now = self._clock()
         db.execute("BEGIN IMMEDIATE")  # from here on no other process can claim the same
         if not repeat:
-            twin = db.execute(
-                "SELECT * FROM submissions WHERE account = ? AND fingerprint = ? AND created_at > ?"
-                " AND state IN ('submitting', 'submitted', 'done', 'unknown') ORDER BY id DESC LIMIT 1",
-                (self._account, draft.fingerprint, now - REPLAY_WINDOW_S),
-            ).fetchone()
-            if twin:
-                return Claim(_entry(twin), is_new=False)
+            earlier = self._find_request(db, draft.fingerprint)
+            if earlier:
+                return Claim(earlier, is_new=False)
         if daily_budget_usd is not None:
             self._check_budget(db, draft, daily_budget_usd)
         row = db.execute(
@@ -253,6 +253,14 @@ class Ledger:
         ).fetchone()
         return Claim(_entry(row), is_new=True)
 
+    def _find_request(self, db: sqlite3.Connection, fingerprint: str) -> Entry | None:
+        row = db.execute(
+            "SELECT * FROM submissions WHERE account = ? AND fingerprint = ? AND created_at > ?"
+            " AND state IN ('submitting', 'submitted', 'done', 'unknown') ORDER BY id DESC LIMIT 1",
+            (self._account, fingerprint, self._clock() - REPLAY_WINDOW_S),
+        ).fetchone()
+        return _entry(row) if row else None
+
     def _check_budget(self, db: sqlite3.Connection, draft: Draft, daily_budget_usd: Decimal) -> None:
         spent_usd = self._spent_today(db)
         price_usd = draft.quoted_usd or Decimal(0)
@@ -272,11 +280,12 @@ class Ledger:
         )
         return sum((Decimal(amount) for (amount,) in rows), Decimal(0))
 
-    async def _change(self, entry_id: int, state: State, *, expected: State) -> None:
+    async def _change(self, entry_id: int, state: State, *, expected: tuple[State, ...]) -> None:
         await self._run(
             lambda db: db.execute(
-                "UPDATE submissions SET state = ?, changed_at = ? WHERE id = ? AND state = ?",
-                (state, self._clock(), entry_id, expected),
+                "UPDATE submissions SET state = ?, changed_at = ?"
+                " WHERE id = ? AND state IN (SELECT value FROM json_each(?))",
+                (state, self._clock(), entry_id, json.dumps(expected)),
             )
         )
 

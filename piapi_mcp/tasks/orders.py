@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from piapi_mcp.api.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, ServiceMode
-from piapi_mcp.api.client import PiAPIClient, TaskConfig
-from piapi_mcp.errors import InputRejectedError, UnauthorizedError, UnknownTaskError, UnreachableError
+from piapi_mcp.api.client import TaskConfig
+from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.ledger import Draft
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.parents import NOT_CHECKED, check_parent
 from piapi_mcp.tasks.recovery import digest
 
 
@@ -59,32 +58,19 @@ class Order:
         )
 
 
-async def order_midjourney_upscale(
-    client: PiAPIClient, settings: Settings, options: Options, *, origin_task_id: str, index: MidjourneyIndex
+def order_midjourney_upscale(
+    settings: Settings, options: Options, *, origin_task_id: str, index: MidjourneyIndex
 ) -> Order:
-    """Return the order for upscaling an image of the Midjourney task *origin_task_id*.
+    """Return the order for upscaling an image of the Midjourney task *origin_task_id*, which is not looked at here.
 
     Raises:
-        InputRejectedError: PiAPI would refuse it.
-        UnauthorizedError: PiAPI did not accept the key.
+        InputRejectedError: The options cannot be used.
     """
-    note = None
-    try:
-        note = check_parent(await client.read_task(origin_task_id), index)
-    except UnknownTaskError as error:
-        raise InputRejectedError(
-            f"{error} list_tasks shows the tasks that can be upscaled. Nothing was submitted."
-        ) from error
-    except UnauthorizedError:
-        raise
-    except UnreachableError:
-        note = NOT_CHECKED
     return Order(
         product=MIDJOURNEY_UPSCALE,
         task_input={"origin_task_id": origin_task_id, "index": index},
         config=config_of(options, settings, service_mode=options.service_mode or settings.service_mode),
         summary=f"index {index} of task {origin_task_id}",
-        notes=(note,) if note else (),
     )
 
 

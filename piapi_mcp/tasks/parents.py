@@ -1,10 +1,33 @@
 """What a Midjourney task allows to be done with it: looked up, free of charge, before an upscale of it is bought."""
 
-from piapi_mcp.api.catalog import MIDJOURNEY_ACTIONS, MIDJOURNEY_INDEX_RULES, MIDJOURNEY_UPSCALE, MidjourneyIndex
-from piapi_mcp.api.wire import COMPLETED, RemoteTask
-from piapi_mcp.errors import InputRejectedError, quote
+import asyncio
 
+from piapi_mcp.api.catalog import MIDJOURNEY_ACTIONS, MIDJOURNEY_INDEX_RULES, MIDJOURNEY_UPSCALE, MidjourneyIndex
+from piapi_mcp.api.client import PiAPIClient
+from piapi_mcp.api.wire import COMPLETED, RemoteTask
+from piapi_mcp.errors import InputRejectedError, UnknownTaskError, UnreachableError, quote
+
+_LONGEST_LOOK_S = 8.0
+"""The look is a courtesy: it may not use up the time of the submission."""
 NOT_CHECKED = "PiAPI does not tell what can be done with the origin task, so the index was not checked."
+
+
+async def look_at_parent(client: PiAPIClient, origin_task_id: str, index: MidjourneyIndex) -> str | None:
+    """Let an upscale of the task *origin_task_id* pass, or refuse it; return a note where it could not be checked.
+
+    Raises:
+        InputRejectedError: PiAPI would refuse it.
+        UnauthorizedError: PiAPI did not accept the key.
+    """
+    try:
+        async with asyncio.timeout(_LONGEST_LOOK_S):
+            return check_parent(await client.read_task(origin_task_id), index)
+    except UnknownTaskError as error:
+        raise InputRejectedError(
+            f"{error} list_tasks shows the tasks that can be upscaled. Nothing was submitted."
+        ) from error
+    except (UnreachableError, TimeoutError):
+        return NOT_CHECKED
 
 
 def check_parent(parent: RemoteTask, index: MidjourneyIndex) -> str | None:

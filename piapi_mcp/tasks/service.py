@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from piapi_mcp.tasks.limits import check_price
 from piapi_mcp.tasks.models import AccountInfo, Task, TaskList, describe_dry_run, describe_task
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order
+from piapi_mcp.tasks.parents import look_at_parent
 from piapi_mcp.tasks.waiting import OnTick, Watcher
 
 
@@ -68,9 +70,11 @@ class TaskService:
         Raises:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
         """
-        order = await orders.order_midjourney_upscale(
-            self._client, self._settings, options, origin_task_id=origin_task_id, index=index
-        )
+        order = orders.order_midjourney_upscale(self._settings, options, origin_task_id=origin_task_id, index=index)
+        if options.allow_repeat or await self._ledger.find_request(order.draft().fingerprint) is None:
+            # What was bought before is answered with its task, even where its parent is gone since.
+            note = await look_at_parent(self._client, origin_task_id, index)
+            order = dataclasses.replace(order, notes=(note,) if note else ())
         return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
 
     async def upscale_video(
@@ -152,6 +156,8 @@ class TaskService:
             BudgetError, LedgerError, RefusedError, UnreachableError: Nothing was bought.
             OutcomeUnknownError: Nobody can say whether it was bought.
         """
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + wait_s
         with order.media:
             check_price(order, options, self._settings)
             if options.dry_run:
@@ -159,9 +165,9 @@ class TaskService:
             budget_usd = self._settings.daily_budget_usd
             purchase = await self._buyer.buy(order, repeat=options.allow_repeat, daily_budget_usd=budget_usd)
         task = purchase.task
-        if wait_s and not task.is_done:
+        if not task.is_done and (left_s := ends_at - clock()) > 0:
             with contextlib.suppress(PiAPIError):  # it is bought: its id matters more than why a look at it failed
-                task = await self._watcher.wait(task.task_id, wait_s=wait_s, on_tick=on_tick)
+                task = await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)
                 await record_end(self._ledger, task)
         return describe_task(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
 
