@@ -14,6 +14,7 @@ Each text says, in short sentences: what was wrong, what is allowed, what to do 
         ServiceWithdrawnError     the service is no longer offered
         UnknownTaskError          there is no such task for this key
       UnreachableError          no usable answer, and certainly nothing bought
+      ResultError               a result is not what it should be, or cannot be written; nothing was bought
       OutcomeUnknownError       no usable answer to a submission: it may have been bought
 """
 
@@ -95,6 +96,10 @@ class UnknownTaskError(RefusedError):
 
 class UnreachableError(PiAPIError):
     """PiAPI gave no usable answer; certainly nothing was bought by this request."""
+
+
+class ResultError(PiAPIError):
+    """A finished task's result cannot be saved."""
 
 
 class OutcomeUnknownError(PiAPIError):

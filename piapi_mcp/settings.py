@@ -59,6 +59,9 @@ class Settings(BaseModel):
     state_dir: Path | None = Field(default=None, alias="PIAPI_STATE_DIR")
     """Folder of the ledger. Default: the user's state folder of the system."""
 
+    output_dir: Path | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
+    """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
+
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
     """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
 

@@ -7,6 +7,9 @@ from typing import Literal
 MidjourneyIndex = Literal["1", "2", "3", "4", "light", "beta", "2x", "4x", "subtle", "creative"]
 """What to upscale, and how."""  # [D] Midjourney upscale page
 
+ImageScale = Literal[2, 4, 8]
+"""How many times wider and higher a picture becomes."""  # [D] image upscale page
+
 ServiceMode = Literal["public", "private"]
 """Who pays: `public` per task, `private` the account that you host yourself."""  # [D] Midjourney upscale page
 
@@ -32,7 +35,9 @@ class Product:
 # [D] Midjourney upscale page, video upscale page; the last name of each: [D/C] user task history page
 MIDJOURNEY_UPSCALE = Product(model="midjourney", task_type="upscale", history_model="mj")
 VIDEO_UPSCALE = Product(model="Qubico/video-toolkit", task_type="upscale", history_model="video_toolkit")
-PRODUCTS = (MIDJOURNEY_UPSCALE, VIDEO_UPSCALE)
+# [D] image upscale page
+IMAGE_UPSCALE = Product(model="Qubico/image-toolkit", task_type="upscale", history_model="image_toolkit")
+PRODUCTS = (MIDJOURNEY_UPSCALE, VIDEO_UPSCALE, IMAGE_UPSCALE)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,26 @@ VIDEO_LIMITS = VideoLimits(  # [D] video upscale page, "Service Limitations"
 )
 VIDEO_SCALE = 2  # [D] video upscale page: "Currently only supports 2x upscaling"
 VIDEO_USD_PER_FRAME = Decimal("0.0003")  # [D] video upscale page, "Pricing"
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What PiAPI accepts as a picture to upscale."""
+
+    max_side_px: int
+    max_bytes: int
+
+
+IMAGE_LIMITS = ImageLimits(
+    max_side_px=2048,  # [D] image upscale page
+    max_bytes=10 * 1024 * 1024,  # [?] not documented for pictures; what uploads and videos may be [D]
+)
+IMAGE_USD_PER_MEGAPIXEL = Decimal("0.001")  # [D] image upscale page; whether of the input or the output is not said [?]
+
+
+def quote_image_usd(width_px: int, height_px: int, scale: ImageScale) -> Decimal:
+    """Return the most that PiAPI's list price can come to, in dollars, for upscaling a picture: that of its output."""
+    return IMAGE_USD_PER_MEGAPIXEL * (width_px * height_px * scale * scale) / 1_000_000
 
 
 def quote_video_usd(frames: int) -> Decimal:

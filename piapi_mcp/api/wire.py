@@ -37,6 +37,8 @@ class RemoteTask:
     progress_percent: int | None = None
     """0-100; only Midjourney tells it."""
     result_urls: tuple[str, ...] = ()
+    result_base64: str | None = field(default=None, repr=False)
+    """The result itself, which the image toolkit may send instead of a link."""
     actions: tuple[str, ...] = ()
     """What Midjourney offers to do next with the result, such as `upscale1` or `upscale_subtle`."""
     frozen_usd: Decimal | None = None
@@ -76,6 +78,7 @@ def parse_task(data: Json) -> RemoteTask | None:
         task_input=_short_fields(data.get("input")),
         progress_percent=_percent(output.get("progress")),
         result_urls=_result_urls(output),
+        result_base64=_text(output.get("image_base64")),  # [C]
         actions=_texts(output.get("actions")),
         frozen_usd=points_to_usd(usage.get("frozen")),
         consumed_usd=points_to_usd(usage.get("consume")),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from piapi_mcp.api.catalog import MIDJOURNEY_INDEX_RULES, TASK_ID_PATTERN, MidjourneyIndex, ServiceMode
+from piapi_mcp.api.catalog import MIDJOURNEY_INDEX_RULES, TASK_ID_PATTERN, ImageScale, MidjourneyIndex, ServiceMode
 
 LONGEST_WAIT_S = 45
 """Clients give up on a call after 60 seconds, most of them; a wait ends well before."""
@@ -14,6 +14,11 @@ LONGEST_WAIT_S = 45
 def _digits(value: object) -> object:
     """Take a whole number where its digits are meant: models write `index: 3`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _whole(value: object) -> object:
+    """Take digits where their number is meant: models write `scale: "4"`."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
 def _http_url(value: str | None) -> str | None:
@@ -36,6 +41,10 @@ Mode = Annotated[
     Field(description="public: per task; private: own account."),
 ]
 Video = Annotated[str, Field(description="Path or URL of an MP4 file, or a data URI, or base64.")]
+Image = Annotated[str, Field(description="Path or URL of a JPEG or PNG file, or a data URI, or base64.")]
+Scale = Annotated[ImageScale, BeforeValidator(_whole), Field(description="Times wider and higher. Default 2.")]
+FaceEnhance = Annotated[bool, Field(description="Improve faces.")]
+Directory = Annotated[str | None, Field(description="Full path of a folder. Default: the user's choice.")]
 WebhookEndpoint = Annotated[
     str | None, AfterValidator(_http_url), Field(description="URL that PiAPI calls at its end.")
 ]

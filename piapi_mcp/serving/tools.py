@@ -8,17 +8,24 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import SecretStr
 
-from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_USD_PER_FRAME
+from piapi_mcp.api.catalog import (
+    IMAGE_LIMITS,
+    IMAGE_USD_PER_MEGAPIXEL,
+    VIDEO_LIMITS,
+    VIDEO_SCALE,
+    VIDEO_USD_PER_FRAME,
+)
 from piapi_mcp.api.wire import RemoteTask
 from piapi_mcp.serving import arguments as args
 from piapi_mcp.serving.desk import Desk
 from piapi_mcp.serving.results import model_result, task_result
 from piapi_mcp.serving.strict_tool import StrictTool
-from piapi_mcp.tasks.models import AccountInfo, Task, TaskList
+from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.waiting import OnTick
 
 TaskAnswer = Annotated[CallToolResult, Task]
+SavedAnswer = Annotated[CallToolResult, SavedResult]
 ListAnswer = Annotated[CallToolResult, TaskList]
 AccountAnswer = Annotated[CallToolResult, AccountInfo]
 ToolContext = Context[Desk, object]
@@ -79,6 +86,45 @@ async def video_upscale(
     return task_result(task)
 
 
+async def image_upscale(
+    ctx: ToolContext,
+    image: args.Image,
+    scale: args.Scale = 2,
+    face_enhance: args.FaceEnhance = False,
+    webhook_endpoint: args.WebhookEndpoint = None,
+    webhook_secret: args.WebhookSecret = None,
+    wait_seconds: args.WaitSeconds = 0,
+    max_cost_usd: args.MaxCost = None,
+    allow_unknown_price: args.AllowUnknownPrice = False,
+    dry_run: args.DryRun = False,
+    allow_repeat: args.AllowRepeat = False,
+) -> TaskAnswer:
+    """Submit an upscale of a picture and answer with the task."""
+    service = _desk(ctx).service()
+    options = Options(
+        webhook_endpoint=webhook_endpoint,
+        webhook_secret=_secret(webhook_secret),
+        max_cost_usd=_usd(max_cost_usd),
+        allow_unknown_price=allow_unknown_price,
+        allow_repeat=allow_repeat,
+        dry_run=dry_run,
+    )
+    task = await service.upscale_image(
+        image,
+        options,
+        scale=scale,
+        face_enhance=face_enhance,
+        wait_s=wait_seconds,
+        on_tick=_progress(ctx, wait_seconds),
+    )
+    return task_result(task)
+
+
+async def save_result(ctx: ToolContext, task_id: args.TaskId, directory: args.Directory = None) -> SavedAnswer:
+    """Save a task's results."""
+    return model_result(await _desk(ctx).service().save(task_id, directory))
+
+
 async def get_task(ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0) -> TaskAnswer:
     """Look at a task, and wait for its end if asked to."""
     service = _desk(ctx).service()
@@ -102,6 +148,7 @@ async def get_account(ctx: ToolContext) -> AccountAnswer:
 
 _PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _READING = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
+_WRITING = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 _CANCELLING = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
 
@@ -129,10 +176,25 @@ def build_tools() -> list[StrictTool]:
             annotations=_PAID,
         ),
         StrictTool.make(
+            image_upscale,
+            title="Upscale a picture",
+            description=(
+                f"Enlarge a JPEG or PNG picture. Paid: at most ${IMAGE_USD_PER_MEGAPIXEL} a megapixel of the result. "
+                f"At most {IMAGE_LIMITS.max_side_px} px a side. Follow its task_id with get_task."
+            ),
+            annotations=_PAID,
+        ),
+        StrictTool.make(
             get_task,
             title="Look at a task",
             description="Tell how a task stands; once completed, with links to its results. Free.",
             annotations=_READING,
+        ),
+        StrictTool.make(
+            save_result,
+            title="Save a result",
+            description="Write a completed task's files to the user's disk, never over another file. Free.",
+            annotations=_WRITING,
         ),
         StrictTool.make(
             cancel_task,

@@ -45,6 +45,8 @@ CREATE TABLE submissions (
     task_type TEXT NOT NULL,
     summary TEXT NOT NULL,
     asked TEXT NOT NULL,
+    expected_width_px INTEGER,
+    expected_height_px INTEGER,
     state TEXT NOT NULL,
     attempt INTEGER NOT NULL,
     quoted_usd TEXT,
@@ -74,7 +76,9 @@ class Draft:
     asked: Mapping[str, str]
     """Digests of the short fields of the input, by name: what a task found later is recognised by."""
     quoted_usd: Decimal | None
-    """List price; None where PiAPI publishes none."""
+    """List price; None where it is not known."""
+    expected_px: tuple[int, int] | None = None
+    """Width and height that the result was promised to have, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Entry:
     task_type: str
     summary: str
     asked: Mapping[str, str]
+    expected_px: tuple[int, int] | None
     state: State
     attempt: int
     """1 for the first time that the same request was made, 2 for the second."""
@@ -234,9 +239,10 @@ class Ledger:
         if daily_budget_usd is not None:
             self._check_budget(db, draft, daily_budget_usd)
         row = db.execute(
-            "INSERT INTO submissions (account, fingerprint, model, task_type, summary, asked, state, attempt,"
-            " quoted_usd, created_at, changed_at, lease_until)"
-            " VALUES (:account, :fingerprint, :model, :task_type, :summary, :asked, 'submitting',"
+            "INSERT INTO submissions (account, fingerprint, model, task_type, summary, asked, expected_width_px,"
+            " expected_height_px, state, attempt, quoted_usd, created_at, changed_at, lease_until)"
+            " VALUES (:account, :fingerprint, :model, :task_type, :summary, :asked, :width_px, :height_px,"
+            " 'submitting',"
             " (SELECT count(*) + 1 FROM submissions WHERE account = :account AND fingerprint = :fingerprint),"
             " :quoted_usd, :now, :now, :lease_until) RETURNING *",
             {
@@ -246,6 +252,8 @@ class Ledger:
                 "task_type": draft.task_type,
                 "summary": draft.summary,
                 "asked": json.dumps(dict(draft.asked)),
+                "width_px": draft.expected_px[0] if draft.expected_px else None,
+                "height_px": draft.expected_px[1] if draft.expected_px else None,
                 "quoted_usd": _text(draft.quoted_usd),
                 "now": now,
                 "lease_until": now + LEASE_S,
@@ -361,6 +369,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         task_type=row["task_type"],
         summary=row["summary"],
         asked=json.loads(row["asked"]),
+        expected_px=(row["expected_width_px"], row["expected_height_px"]) if row["expected_width_px"] else None,
         state=row["state"],
         attempt=row["attempt"],
         quoted_usd=_usd(row["quoted_usd"]),

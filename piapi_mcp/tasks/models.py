@@ -95,6 +95,42 @@ class TaskList(BaseModel):
     """What to do now."""
 
 
+class SavedFile(BaseModel):
+    """One saved file. What is not known is absent."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    path: str
+    """Where it lies."""
+
+    width_px: int | None = None
+    """Width in pixels."""
+
+    height_px: int | None = None
+    """Height in pixels."""
+
+    size_bytes: int
+    """Size of the file."""
+
+    note: str | None = None
+    """What is not as it should be."""
+
+
+class SavedResult(BaseModel):
+    """The files of a task."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    task_id: str
+    """The task."""
+
+    files: list[SavedFile]
+    """Everything that it resulted in."""
+
+    next_step: str
+    """What to do now."""
+
+
 class AccountInfo(BaseModel):
     """The account that pays. What is not known is absent."""
 
@@ -151,11 +187,8 @@ def describe_task(remote: RemoteTask, *, quoted_usd: Decimal | None = None, note
 
 
 def _next_step(remote: RemoteTask) -> str:
-    if remote.status == COMPLETED and not remote.result_urls:
-        return "PiAPI calls it completed but gave no link yet: call get_task again in some seconds."
     if remote.status == COMPLETED:
-        kept = f"PiAPI deletes results after about {RESULTS_KEPT_DAYS} days"
-        return f"Give the user the links in result_urls and say that {kept}, so they should be saved."
+        return _next_step_of_completed(remote)
     if remote.is_cancelled:
         return "It was cancelled. Submit again only if the user still wants it."
     if remote.status == FAILED and remote.consumed_usd:
@@ -163,3 +196,12 @@ def _next_step(remote: RemoteTask) -> str:
     if remote.status == FAILED:
         return "It failed and was not charged: tell the user error and logs; mend the cause before submitting again."
     return "It is running: call get_task with this task_id and wait_seconds 25 until it has ended; do not submit again."
+
+
+def _next_step_of_completed(remote: RemoteTask) -> str:
+    kept = f"PiAPI deletes results after about {RESULTS_KEPT_DAYS} days"
+    if remote.result_urls:
+        return f"Give the user the links in result_urls, and call save_result if they want the files: {kept}."
+    if remote.result_base64:
+        return f"Call save_result to write the result to the user's disk: {kept}."
+    return "PiAPI calls it completed but gave no result yet: call get_task again in some seconds."

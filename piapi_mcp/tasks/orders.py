@@ -30,6 +30,8 @@ class Order:
     """List price; None where it is not known."""
     unpriced: str = "PiAPI publishes no price for it"
     """Why the price is not known, where it is not."""
+    expected_px: tuple[int, int] | None = None
+    """Width and height that the result will have, where that is known."""
     notes: tuple[str, ...] = ()
     """What the caller should know about it, such as what could not be checked."""
     media: ExitStack = field(default_factory=ExitStack)
@@ -55,6 +57,7 @@ class Order:
             summary=self.summary,
             asked={name: digest(value) for name, value in short.items()},
             quoted_usd=self.quoted_usd,
+            expected_px=self.expected_px,
         )
 
 

@@ -5,19 +5,21 @@ import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from piapi_mcp.api.catalog import MidjourneyIndex
+from piapi_mcp.api.catalog import ImageScale, MidjourneyIndex
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import COMPLETED, RemoteTask
-from piapi_mcp.errors import InputRejectedError, PiAPIError, dollars
+from piapi_mcp.errors import InputRejectedError, LedgerError, PiAPIError, dollars
+from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks import listing, orders, videos
+from piapi_mcp.tasks import images, listing, orders, saving, videos
 from piapi_mcp.tasks.buying import Buyer, record_end
 from piapi_mcp.tasks.ledger import Ledger
 from piapi_mcp.tasks.limits import check_price
-from piapi_mcp.tasks.models import AccountInfo, Task, TaskList, describe_dry_run, describe_task
+from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList, describe_dry_run, describe_task
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order
 from piapi_mcp.tasks.parents import look_at_parent
@@ -55,6 +57,7 @@ class TaskService:
         self._ledger = ledger
         self._buyer = Buyer(client, ledger, sleep=sleep)
         self._watcher = Watcher(client.read_task)
+        self._fetcher = Fetcher(allowed_origins=_own_origins(settings.base_url))
 
     async def upscale_midjourney(
         self,
@@ -107,6 +110,41 @@ class TaskService:
         await self._buyer.close()
         await self._client.close()
         await self._ledger.close()
+
+    async def upscale_image(
+        self,
+        image: str,
+        options: Options,
+        *,
+        scale: ImageScale,
+        face_enhance: bool,
+        wait_s: float = 0,
+        on_tick: OnTick | None = None,
+    ) -> Task:
+        """Buy an upscale of a picture and return the task.
+
+        Raises:
+            PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
+        """
+        order = await images.order_image_upscale(
+            self._settings, options, image=image, scale=scale, face_enhance=face_enhance
+        )
+        return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
+
+    async def save(self, task_id: str, directory: str | None = None) -> SavedResult:
+        """See `saving.save_result`."""
+        task = await self._client.read_task(task_id)
+        await record_end(self._ledger, task)
+        entry = None
+        with contextlib.suppress(LedgerError):  # it only knows the promised size
+            entry = await self._ledger.find_task(task_id)
+        return await saving.save_result(
+            task,
+            settings=self._settings,
+            fetcher=self._fetcher,
+            directory=directory,
+            expected_px=entry.expected_px if entry else None,
+        )
 
     async def cancel(self, task_id: str) -> Task:
         """Ask PiAPI to cancel a task, and return how it stands then.
@@ -170,6 +208,13 @@ class TaskService:
                 task = await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)
                 await record_end(self._ledger, task)
         return describe_task(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
+
+
+def _own_origins(base_url: str) -> frozenset[str]:
+    """Return the sandbox's origin where it stands in for PiAPI; nothing else on this machine is fetched."""
+    parts = urlsplit(base_url)
+    is_here = parts.hostname in ("127.0.0.1", "localhost", "::1") and parts.port is not None
+    return frozenset({f"{parts.scheme}://{parts.netloc}"}) if is_here else frozenset()
 
 
 def _refund(task: RemoteTask) -> str:

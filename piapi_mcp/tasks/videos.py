@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import ExitStack
 
-from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_UPSCALE, quote_video_usd
+from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_UPSCALE, quote_video_usd
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
 from piapi_mcp.media.video import VideoFacts, probe_video
@@ -41,6 +41,7 @@ async def order_video_upscale(settings: Settings, options: Options, video: str) 
             config=config,
             summary=f"video {media.label}, {facts.width_px}x{facts.height_px}, {facts.stored_frames} frames",
             quoted_usd=quote_video_usd(facts.stored_frames),
+            expected_px=(VIDEO_SCALE * facts.width_px, VIDEO_SCALE * facts.height_px),
             notes=_doubts(facts),
             media=stack.pop_all(),
             media_sha256=await media.sha256(),
