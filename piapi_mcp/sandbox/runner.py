@@ -4,13 +4,14 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from piapi_mcp.sandbox import work
+from piapi_mcp.sandbox.intake import forget
 from piapi_mcp.sandbox.products import Accepted
-from piapi_mcp.sandbox.samples import SAMPLES, UPSCALED_ACTIONS
+from piapi_mcp.sandbox.samples import UPSCALED_ACTIONS, draw_by_name
 from piapi_mcp.sandbox.world import Task, World
 
 _WEBHOOK_ATTEMPTS = 3
@@ -25,6 +26,7 @@ class Runner:
         self.base_url = ""
         """Where they are served."""
         self._one_at_a_time = asyncio.Semaphore(1)
+        self._drawing = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._seen_enough: dict[str, asyncio.Event] = {}
         self._webhooks = set[asyncio.Task[None]]()
@@ -42,7 +44,8 @@ class Runner:
             return
         task.looks += 1
         if task.looks > 1:
-            task.start()
+            task.start(world.now())
+        task.advance(100 * task.looks // world.settings.looks)
         if task.looks >= world.settings.looks and (running := self._running.get(task.task_id)):
             self._seen_enough[task.task_id].set()
             await asyncio.wait({running})
@@ -59,30 +62,31 @@ class Runner:
         started = time.monotonic()
         if by_clock:
             await asyncio.sleep(world.settings.pending_s)
-            task.start()
-        status = "completed"
+            task.start(world.now())
+        status: Literal["completed", "failed"] = "completed"
         try:
             await self._work(world, task, accepted, media)
         except work.WorkError as error:
             status, task.error = "failed", {"code": 10000, "message": "internal error", "raw_message": str(error)}
-        left_s = world.settings.pending_s + world.settings.processing_s - (time.monotonic() - started)
-        if not by_clock:
+        finally:
+            forget(media)
+        if by_clock:
+            await _let_pass(task, world.settings.pending_s + world.settings.processing_s - time.monotonic() + started)
+        else:
             await self._seen_enough[task.task_id].wait()
-        elif left_s > 0:
-            await asyncio.sleep(left_s)
         if task.planned_failure is not None:
             status, task.error = "failed", dict(task.planned_failure.error)
             task.logs += task.planned_failure.logs
         self._finish(world, task, status)
 
-    def _finish(self, world: World, task: Task, status: str) -> None:
+    def _finish(self, world: World, task: Task, status: Literal["completed", "failed"]) -> None:
         if task.is_done:
             return  # cancelled meanwhile
-        task.start()
+        task.start(world.now())
         if status == "completed" and task.file:
             name = "video_url" if task.file.suffix == ".mp4" else "image_url"
             task.output = {name: f"{self.base_url}/results/{task.file.name}"}
-        world.account(task.owner).settle(task, status)
+        world.account(task.owner).settle(task, status, world.now())
         self.notify(task)
 
     def notify(self, task: Task) -> None:
@@ -95,36 +99,42 @@ class Runner:
 
     async def _work(self, world: World, task: Task, accepted: Accepted, media: Path | None) -> None:
         target = self.folder / f"{task.task_id}{accepted.suffix}"
-        source = media
-        if accepted.parent is not None:
-            task.version = accepted.parent.version
-            task.actions = UPSCALED_ACTIONS.get(task.version or "6", ()) if accepted.parent.is_grid else ()
-            source = await asyncio.to_thread(self.picture, accepted.parent) if world.settings.does_work else None
-        if not world.settings.does_work:
-            target.write_bytes(b"")
-        else:
+        parent = accepted.parent
+        if parent is not None:
+            task.version = parent.version
+            task.actions = UPSCALED_ACTIONS.get(task.version or "6", ()) if parent.is_grid else ()
+        if world.settings.does_work:
             async with self._one_at_a_time:
-                await asyncio.to_thread(self._job, task, accepted, source, target)
+                source = media if parent is None else await self._picture(parent)
+                await work.perform(
+                    accepted.job, task.advance, source=str(source), target=str(target), **accepted.arguments
+                )
+        else:
+            target.write_bytes(b"")
         task.file = target
 
-    def _job(self, task: Task, accepted: Accepted, source: Path | None, target: Path) -> None:
-        def progress(percent: int) -> None:
-            task.progress = percent
-
-        work.run(accepted.job, progress, source=str(source), target=str(target), **accepted.arguments)
-
-    def picture(self, task: Task) -> Path:
-        """Return the file of a finished task; a sample's is drawn when it is first wanted. Blocks."""
-        for sample in SAMPLES:
-            if sample.task_id == task.task_id:
-                return sample.draw(self.folder)
+    async def _picture(self, task: Task) -> Path:
+        """Return the file of a finished Midjourney task; a sample's is drawn when it is first wanted."""
         if task.file is None:
             raise work.WorkError("the origin task has no image")
-        return task.file
+        return await self.sample(task.file.name) or task.file
+
+    async def sample(self, name: str) -> Path | None:
+        """Return the sample picture *name*, drawn now if need be; None if no sample is called so."""
+        async with self._drawing:
+            return await asyncio.to_thread(draw_by_name, self.folder, name)
 
 
-def task_json(task: Task, *, capitalised: bool = False) -> dict[str, Any]:
-    """Return *task* as PiAPI shows it."""
+async def _let_pass(task: Task, duration_s: float) -> None:
+    """Let time go by and *task* make progress."""
+    steps = 10
+    for step in range(1, steps + 1):
+        await asyncio.sleep(max(0, duration_s) / steps)
+        task.advance(100 * step // steps)
+
+
+def task_json(task: Task, *, capitalised: bool = False, null_output: bool = False) -> dict[str, Any]:
+    """Return *task* as PiAPI shows it; *null_output*: without its result."""
     return {
         "task_id": task.task_id,
         "model": task.model,
@@ -132,7 +142,7 @@ def task_json(task: Task, *, capitalised: bool = False) -> dict[str, Any]:
         "status": task.status.capitalize() if capitalised else task.status,
         "config": dict(task.config),
         "input": dict(task.task_input),
-        "output": _output(task),
+        "output": None if null_output else _output(task),
         "meta": {
             "created_at": task.created_at,
             "started_at": task.started_at,
@@ -156,7 +166,7 @@ def _output(task: Task) -> dict[str, Any] | None:
     return {
         "image_url": task.output.get("image_url", ""),
         "image_urls": None,
-        "temporary_image_urls": None,
+        "temporary_image_urls": task.output.get("temporary_image_urls"),
         "discord_image_url": "",
         "actions": list(task.actions) if task.status == "completed" else [],
         "progress": task.progress,
@@ -166,12 +176,13 @@ def _output(task: Task) -> dict[str, Any] | None:
 
 async def _tell(endpoint: str, secret: str, task: Task) -> None:
     body = {"timestamp": int(time.time()), "data": task_json(task)}
+    headers = {b"x-webhook-secret": secret.encode()} if secret else {}
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
         for attempt in range(_WEBHOOK_ATTEMPTS):
             try:
-                if (await http.post(endpoint, json=body, headers={"x-webhook-secret": secret})).is_success:
+                if (await http.post(endpoint, json=body, headers=headers)).is_success:
                     return
-            except httpx.HTTPError:
+            except (httpx.HTTPError, httpx.InvalidURL):
                 pass  # delivery is tried again; PiAPI promises at least once, not always
             await asyncio.sleep(0.2 * (attempt + 1))
 

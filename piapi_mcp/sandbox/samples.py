@@ -41,16 +41,43 @@ class Sample:
         """What may be done with it."""
         return GRID_ACTIONS if self.is_grid else UPSCALED_ACTIONS[self.version]
 
+    @property
+    def quadrant_names(self) -> tuple[str, ...]:
+        """Names of the four images of a grid; an upscaled image has none."""
+        return tuple(f"sample-grid-v{self.version}-{number}.png" for number in range(1, 5)) if self.is_grid else ()
+
     def draw(self, folder: Path) -> Path:
         """Return its picture in *folder*, drawn now if need be; blocks."""
-        target = folder / self.file_name
+        if self.is_grid:
+            return self._draw_grid(folder)
+        return self._cut(folder, 1, self.file_name)
+
+    def draw_quadrant(self, folder: Path, number: int) -> Path:
+        """Return image *number* (1 to 4) of a grid in *folder*, drawn now if need be; blocks."""
+        return self._cut(folder, number, self.quadrant_names[number - 1])
+
+    def _draw_grid(self, folder: Path) -> Path:
+        target = folder / f"sample-grid-v{self.version}.png"
         if not target.exists():
-            grid = folder / Sample(self.version, is_grid=True).file_name
-            if not grid.exists():
-                work.run("draw_grid", target=str(grid), seed=int(self.version))
-            if not self.is_grid:
-                work.run("crop_quadrant", source=str(grid), target=str(target), number=1)
+            work.run("draw_grid", target=str(target), seed=int(self.version))
+        return target
+
+    def _cut(self, folder: Path, number: int, name: str) -> Path:
+        target = folder / name
+        if not target.exists():
+            work.run("crop_quadrant", source=str(self._draw_grid(folder)), target=str(target), number=number)
         return target
 
 
 SAMPLES = tuple(Sample(version, is_grid) for version in VERSIONS for is_grid in (True, False))
+_PICTURES = {name: sample for sample in SAMPLES for name in (sample.file_name, *sample.quadrant_names)}
+
+
+def draw_by_name(folder: Path, name: str) -> Path | None:
+    """Return the sample picture *name* in *folder*, drawn now if need be; None if no sample is called so. Blocks."""
+    sample = _PICTURES.get(name)
+    if sample is None:
+        return None
+    if name in sample.quadrant_names:
+        return sample.draw_quadrant(folder, sample.quadrant_names.index(name) + 1)
+    return sample.draw(folder)

@@ -5,6 +5,8 @@ import ipaddress
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -29,8 +31,15 @@ class _OpenProtocol(H11Protocol):
 class SandboxServer:
     """A sandbox at `base_url`, from `start` to `stop`; a context manager does both."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, settings: Settings | None = None) -> None:
-        """Use *host*, a loopback address, and *port*, 0 for any that is free.
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: Settings | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Use *host*, a loopback address, *port*, 0 for any that is free, and *clock* for the times of tasks.
 
         Raises:
             ValueError: If *host* is not a loopback address.
@@ -39,8 +48,8 @@ class SandboxServer:
             raise ValueError(f"The sandbox serves loopback addresses only, not {host}.")
         self._address = (host, port)
         self._settings = settings or Settings()
-        self._thread: threading.Thread | None = None
-        self._server: uvicorn.Server | None = None
+        self._clock = clock
+        self._running: tuple[uvicorn.Server, threading.Thread] | None = None
         self.base_url = ""
         """Set by `start`."""
 
@@ -61,32 +70,33 @@ class SandboxServer:
         listening = socket.create_server(self._address, family=family)
         host, port = listening.getsockname()[:2]
         self.base_url = f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
-        self._thread = threading.Thread(target=self._serve, args=(listening,), name="sandbox", daemon=True)
-        self._thread.start()
+        folder = tempfile.TemporaryDirectory(prefix="piapi-sandbox-", ignore_cleanup_errors=True)
+        app = Sandbox(Path(folder.name) / "results", self._settings, self._clock).app(self.base_url)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, http=_OpenProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on"
+            )
+        )
+
+        def serve() -> None:
+            with folder, listening:
+                server.run(sockets=[listening])
+
+        thread = threading.Thread(target=serve, name="sandbox", daemon=True)
+        thread.start()
+        self._running = (server, thread)
 
     def wait(self) -> None:
         """Return when the server has ended, which it does not do by itself."""
-        if self._thread:
-            self._thread.join()
+        if self._running:
+            _, thread = self._running
+            while thread.is_alive():
+                thread.join(timeout=1)  # on Windows a join without a limit cannot be interrupted
 
     def stop(self) -> None:
-        """End the server and remove its results."""
-        if self._server:
-            self._server.should_exit = True
-        self.wait()
-
-    def _serve(self, listening: socket.socket) -> None:
-        with tempfile.TemporaryDirectory(prefix="piapi-sandbox-", ignore_cleanup_errors=True) as folder, listening:
-            app = Sandbox(Path(folder) / "results", self._settings).app(self.base_url)
-            config = uvicorn.Config(
-                app, http=_OpenProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on"
-            )
-            self._server = _Server(config)
-            self._server.run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the process, whose business they are."""
-
-    def install_signal_handlers(self) -> None:
-        """Install none."""
+        """End the server and whatever it works on, and remove its results."""
+        if self._running:
+            server, _ = self._running
+            server.should_exit = True
+            self.wait()
+            self._running = None

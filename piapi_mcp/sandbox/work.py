@@ -1,17 +1,35 @@
 """The work itself: reading, enlarging and drawing pictures and videos, in a process of its own for each job.
 
 The process that hosts the sandbox never loads FFmpeg or an image library, and media that break them break only a job.
-`run` starts a job; `python -m piapi_mcp.sandbox.work` is its other end.
+`perform` starts a job; `python -m piapi_mcp.sandbox.work` is its other end.
 """
 
 import json
-import subprocess
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
+    from av.container import InputContainer
 
 JOB_TIMEOUT_S = 180.0
+
+_PROBE_MEMORY_BYTES = 600 * 2**20
+"""Address space of a probe, the first to open what somebody sent: enough for FFmpeg, not for a made-up sample table."""
+_WORK_MEMORY_BYTES = 3 * 2**30
+"""Address space of any other job: an image of 2048 px a side is 16384 after an upscale by 8."""
+_CPU_LIMIT_S = 600
+_FILE_LIMIT_BYTES = 2**30
+_ENCODER_THREADS = 4
+"""More cost memory with each core and bring little."""
+
+# FFmpeg knows hundreds of decoders; these are what an MP4 may reasonably hold.
+_CODECS = "h264,hevc,vp9,libdav1d,av1,mpeg4,mjpeg,aac,mp3,opus,ac3,alac,flac"
 
 Job = Literal["probe", "upscale_video", "enlarge", "draw_grid", "crop_quadrant", "make_clip"]
 
@@ -20,28 +38,85 @@ class WorkError(Exception):
     """The media cannot be worked on."""
 
 
-def run(job: Job, on_progress: Callable[[int], None] = lambda _percent: None, **arguments: Any) -> dict[str, Any]:
-    """Do *job* in a child process and return its result; blocks.
+def run(job: Job, **arguments: Any) -> dict[str, Any]:
+    """Do *job* as `perform` does; blocks. For callers without an event loop.
 
     Raises:
-        WorkError: The child failed; the text is its last word.
+        WorkError: The job failed.
     """
-    command = [sys.executable, "-m", "piapi_mcp.sandbox.work", json.dumps({"job": job, **arguments})]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603 -- our own module
-        assert child.stdout is not None  # noqa: S101 -- PIPE was asked for
-        last: dict[str, Any] = {"error": "the job ended without a result"}
-        for line in child.stdout:
-            last = json.loads(line)
-            if "progress" in last:
-                on_progress(last["progress"])
+    import asyncio
+
+    return asyncio.run(perform(job, **arguments))
+
+
+async def perform(job: Job, on_progress: Callable[[int], None] | None = None, **arguments: Any) -> dict[str, Any]:
+    """Do *job* in a child process and return its result; cancelling it ends the child.
+
+    A file named *target* appears when it is whole, or not at all.
+
+    Raises:
+        WorkError: The job failed or took too long; the text is the child's last word.
+    """
+    import asyncio  # not at the top: the child has no use for it, and starts for every job
+
+    with _whole_or_nothing(arguments):
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "piapi_mcp.sandbox.work", json.dumps({"job": job, **arguments})),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # what libraries say of broken media belongs into nobody's log
+            env={name: value for name, value in os.environ.items() if not name.startswith("PIAPI_")},
+        )
+        try:
+            async with asyncio.timeout(JOB_TIMEOUT_S):
+                return await _listen(child, on_progress)
+        except TimeoutError:
+            raise WorkError("the job took too long") from None
+        finally:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+@contextmanager
+def _whole_or_nothing(arguments: dict[str, Any]) -> Generator[None]:
+    """Let the *target* in *arguments*, if there is one, be written under another name until it is whole."""
+    if "target" not in arguments:
+        yield
+        return
+    target = Path(arguments["target"])
+    part = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")
+    arguments["target"] = str(part)
+    try:
+        yield
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+async def _listen(child: "Process", on_progress: Callable[[int], None] | None) -> dict[str, Any]:
+    """Follow what *child* says, a line of JSON each, to its last word."""
+    assert child.stdout is not None  # noqa: S101 -- PIPE was asked for
+    last: dict[str, Any] = {"error": "the job ended without a result"}
+    async for line in child.stdout:
+        last = json.loads(line)
+        if on_progress and "progress" in last:
+            on_progress(last["progress"])
     if "error" in last or "progress" in last:
         raise WorkError(last.get("error", "the job broke off"))
     return last
 
 
+def _open(path: str) -> "InputContainer":
+    """Open an MP4 of unknown origin: no other format, no file or address named inside it, no exotic decoder."""
+    import av
+
+    options = {"codec_whitelist": _CODECS, "protocol_whitelist": "none"}
+    return av.open(Path(path).open("rb"), "r", format="mp4", options=options, metadata_errors="replace")
+
+
 def _probe(path: str) -> dict[str, Any]:
     """Tell format and size of a video or image."""
-    import av
     from PIL import Image
 
     with Path(path).open("rb") as file:
@@ -49,7 +124,7 @@ def _probe(path: str) -> dict[str, Any]:
     if not is_mp4:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             return {"format": image.format, "width": image.width, "height": image.height}
-    with Path(path).open("rb") as file, av.open(file, "r", format="mp4") as container:
+    with _open(path) as container:
         stream = container.streams.video[0]
         frames = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
         rate = stream.average_rate
@@ -68,16 +143,13 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
     import av
     from av.video.reformatter import Interpolation, VideoReformatter
 
-    with (
-        Path(source).open("rb") as file,
-        av.open(file, "r", format="mp4") as before,
-        av.open(target, "w", format="mp4") as after,
-    ):
+    with _open(source) as before, av.open(target, "w", format="mp4") as after:
         video = before.streams.video[0]
         sounds = {stream.index: after.add_stream_from_template(stream) for stream in before.streams.audio}
         width, height = video.codec_context.width * 2, video.codec_context.height * 2
         output = after.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "20"})
         output.width, output.height, output.pix_fmt = width, height, "yuv420p"
+        output.codec_context.thread_count = _ENCODER_THREADS
         if video.time_base is not None:
             output.time_base = output.codec_context.time_base = video.time_base
         reformatter, total, done = VideoReformatter(), max(1, video.frames), 0
@@ -194,11 +266,24 @@ _JOBS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _main() -> None:
     arguments = json.loads(sys.argv[1])
+    job = arguments.pop("job")
+    _limit(_PROBE_MEMORY_BYTES if job == "probe" else _WORK_MEMORY_BYTES)
     try:
-        result = _JOBS[arguments.pop("job")](**arguments)
+        result = _JOBS[job](**arguments)
     except Exception as error:  # noqa: BLE001 -- whatever the media did to the libraries is the job's result
-        result = {"error": f"{type(error).__name__}: {error}"}
+        result = {"error": f"{type(error).__name__}: {error}"[:500]}
     _say(result)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Set bounds that hold whatever the media make of the libraries."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such bounds; the job's timeout remains
+    for name, limit in (("AS", memory_bytes), ("CPU", _CPU_LIMIT_S), ("FSIZE", _FILE_LIMIT_BYTES)):
+        with suppress(ValueError, OSError):  # macOS refuses some
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What the sandbox remembers: accounts, tasks, settings, planned misbehaviour, and what it was asked."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,12 +31,16 @@ class Settings:
     """What a new account can spend."""
     max_concurrent_tasks: int = 5
     """What the plan lets run at once."""
+    plan: Literal["free", "creator"] = "creator"
+    """Every account's plan; the free one may not upload."""
     capitalised: bool = False
     """Statuses as the schema spells them, not as the live service does."""
     bare_task_ids: bool = False
     """Answer a submission with nothing but the task id, as the video page shows it."""
     camel_case_history: bool = False
     """History rows in the other spelling that clients have seen."""
+    null_outputs: bool = False
+    """Show `output` as null, even of a task that has completed."""
     midjourney_withdrawn: bool = False
     """Refuse Midjourney altogether."""
 
@@ -97,10 +101,15 @@ class Task:
         """Whether it has ended."""
         return self.status in ("completed", "failed")
 
-    def start(self) -> None:
+    def start(self, at: str) -> None:
         """Take it from pending to processing."""
         if self.status == "pending":
-            self.status, self.started_at = "processing", now()
+            self.status, self.started_at = "processing", at
+
+    def advance(self, percent: int) -> None:
+        """Note that so much of it is done; it ends by `Account.settle` alone."""
+        if self.status == "processing":
+            self.progress = max(self.progress, min(99, percent))
 
 
 @dataclass
@@ -115,11 +124,11 @@ class Account:
         self.balance_points -= points
         self.frozen_points += points
 
-    def settle(self, task: Task, status: str) -> None:
+    def settle(self, task: Task, status: Literal["completed", "failed"], at: str) -> None:
         """End *task*: take its price if it completed, give it back if not."""
         if task.is_done:
             return
-        task.status, task.ended_at = status, now()
+        task.status, task.ended_at = status, at
         self.frozen_points -= task.price_points
         if status == "completed":
             task.consumed_points, task.progress = task.price_points, 100
@@ -132,12 +141,17 @@ class Account:
 class World:
     """Everything, from one reset to the next."""
 
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     settings: Settings = field(default_factory=Settings)
     faults: list[Fault] = field(default_factory=list[Fault])
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """What was asked, in order; never a key."""
+
+    def now(self) -> str:
+        """Return the time as PiAPI writes it."""
+        return _spell(self.clock())
 
     def account(self, key: str) -> Account:
         """Return the account of *key*, made now if it is new."""
@@ -171,7 +185,7 @@ class World:
 
     def add_samples(self, base_url: str, folder: Path) -> None:
         """Put the sample Midjourney tasks into every account's history."""
-        yesterday = _spell(datetime.now(UTC) - timedelta(days=1))
+        yesterday = _spell(self.clock() - timedelta(days=1))
         for sample in SAMPLES:
             self.tasks[sample.task_id] = Task(
                 task_id=sample.task_id,
@@ -183,7 +197,10 @@ class World:
                 price_points=0,
                 status="completed",
                 progress=100,
-                output={"image_url": f"{base_url}/results/{sample.file_name}"},
+                output={
+                    "image_url": f"{base_url}/results/{sample.file_name}",
+                    "temporary_image_urls": [f"{base_url}/results/{name}" for name in sample.quadrant_names] or None,
+                },
                 actions=sample.actions,
                 version=sample.version,
                 is_grid=sample.is_grid,
@@ -200,11 +217,6 @@ class World:
             for task in self.tasks.values()
             if task.owner
         ]
-
-
-def now() -> str:
-    """Return the time as PiAPI writes it."""
-    return _spell(datetime.now(UTC))
 
 
 def _spell(moment: datetime) -> str:
