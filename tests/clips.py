@@ -26,6 +26,10 @@ class Clip:
     """Whether it has a (silent) sound track."""
     options: dict[str, str] | None = None
     """For the muxer."""
+    times: tuple[int, ...] | None = None
+    """When each frame is shown, in units of 1/fps; by default one after the other."""
+    rotation_degrees: int = 0
+    """How far players turn the picture, counter-clockwise."""
 
 
 def make_clip(**wanted: Any) -> bytes:
@@ -40,12 +44,14 @@ def _write_clip(path: Path, clip: Clip) -> None:
     with av.open(str(path), "w", format="mp4", options=clip.options or {}) as container:
         video = container.add_stream(clip.codec, rate=clip.fps)
         video.width, video.height, video.pix_fmt = clip.width, clip.height, "yuv420p"
+        if clip.rotation_degrees:
+            video.set_display_rotation(clip.rotation_degrees)
         tone = container.add_stream("aac", rate=48_000, layout="mono") if clip.audio else None
         for number in range(clip.frames):
             picture = Image.new("RGB", (clip.width, clip.height), (number * 7 % 256, 64, 128))
             ImageDraw.Draw(picture).ellipse((number % clip.width, 4, number % clip.width + 24, 28), fill="white")
             frame = cast("av.VideoFrame", av.VideoFrame.from_image(picture))
-            frame.pts, frame.time_base = number, Fraction(1, clip.fps)
+            frame.pts, frame.time_base = (clip.times or range(clip.frames))[number], Fraction(1, clip.fps)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if tone is not None:

@@ -7,18 +7,18 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-ReadAt = Callable[[int, int], bytes]
-"""Reads up to so many bytes (second) from an offset (first)."""
+from piapi_mcp.media.reading import BrokenFileError, ReadAt
 
-_MAX_MOOV_BYTES = 8 << 20
+_MAX_INDEX_BYTES = 8 << 20
 _MAX_BOXES = 20_000
 _MAX_TRACKS = 16
 _MAX_SAMPLES = 200_000
+_MAX_EDITS = 1000
+_MAX_FORMATS = 16
 _QUICKTIME = b"qt  "
-
-
-class BrokenFileError(Exception):
-    """The bytes are no MP4 file that can be understood; the text says why, in a few words."""
+_ENCRYPTED = "encv"
+_CUT_OFF = "a box is cut off"
+_ABSURD = "its index names an absurd number of frames"
 
 
 @dataclass
@@ -32,18 +32,26 @@ class Track:
     track_id: int = 0
     width_px: int = 0
     height_px: int = 0
+    """As stored; the largest, where there are several formats. Means nothing in a sound track."""
     rotation_degrees: int = 0
     """How far players turn the picture, clockwise: 0, 90, 180 or 270."""
     timescale: int = 1
     """Units a second in which its times are counted."""
     samples: int = 0
     """Frames stored, those in fragments included."""
-    durations: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """Runs of samples of the same duration: count, duration."""
-    offsets: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """Runs of samples shown later than decoded: count, by how much."""
     edits: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """What is shown of it: duration in the movie's units, start in the track's (-1: nothing)."""
+    duration_table: bytes = b""
+    offset_table: bytes = b""
+    """As they stand in the file: mostly, nobody needs them taken apart."""
+
+    def durations(self) -> Iterator[tuple[int, int]]:
+        """Yield runs of frames of the same duration, fragments not included: count, duration."""
+        return _pairs(self.duration_table, ">II")
+
+    def offsets(self) -> Iterator[tuple[int, int]]:
+        """Yield runs of frames that are shown later than decoded: count, by how much."""
+        return _pairs(self.offset_table, ">Ii" if self.offset_table[:1] == b"\1" else ">II")
 
 
 @dataclass
@@ -54,7 +62,7 @@ class Movie:
     tracks: list[Track] = field(default_factory=list[Track])
     is_fragmented: bool = False
     is_truncated: bool = False
-    """A box ends after the file does."""
+    """A box ends after the file does, or what ends the file is no box."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,8 @@ def read_movie(read_at: ReadAt, size_bytes: int) -> Movie:
     Raises:
         BrokenFileError: It is no MP4 file, or breaks a rule that every real one keeps.
     """
-    movie, has_moov = Movie(), False
+    movie, has_index = Movie(), False
+    reader = _Reader(movie, size_bytes)
     for number, box in enumerate(_top_boxes(read_at, size_bytes)):
         if number == 0 and box.kind != b"ftyp":
             raise BrokenFileError("it does not begin as an MP4 file does")
@@ -79,12 +88,13 @@ def read_movie(read_at: ReadAt, size_bytes: int) -> Movie:
             raise BrokenFileError("it is a QuickTime file, not MP4")
         movie.is_truncated |= box.end > size_bytes
         if box.kind in (b"moov", b"moof"):
-            if box.end - box.start > _MAX_MOOV_BYTES or box.end > size_bytes:
+            if box.end - box.start > _MAX_INDEX_BYTES or box.end > size_bytes:
                 raise BrokenFileError("its index is incomplete or far too large")
-            content = memoryview(read_at(box.start, box.end - box.start))
-            _Reader(movie, size_bytes).read(content, box.kind)
-            has_moov |= box.kind == b"moov"
-    if not has_moov:
+            if box.kind == b"moov" and has_index:
+                raise BrokenFileError("it has two indexes")
+            reader.read(memoryview(read_at(box.start, box.end - box.start)), box.kind)
+            has_index |= box.kind == b"moov"
+    if not has_index:
         raise BrokenFileError("it has no index (moov box); it may be cut off")
     return movie
 
@@ -95,6 +105,9 @@ def _top_boxes(read_at: ReadAt, size_bytes: int) -> Iterator[_Box]:
         if offset >= size_bytes:
             return
         header = read_at(offset, 16)
+        if offset and (len(header) < 8 or not header[4:8].isascii()):  # noqa: PLR2004 -- size and kind
+            yield _Box(b"", offset, size_bytes + 1)  # something was appended, or the last box is cut off
+            return
         box = _parse_header(memoryview(header), 0, size_bytes - offset)
         yield _Box(box.kind, offset + box.start, offset + box.end)
         offset += box.end
@@ -104,12 +117,12 @@ def _top_boxes(read_at: ReadAt, size_bytes: int) -> Iterator[_Box]:
 def _parse_header(content: memoryview, offset: int, left_bytes: int) -> _Box:
     """Return the box whose header stands at *offset*; 0 as its size means up to the end."""
     if len(content) - offset < 8:  # noqa: PLR2004 -- size and kind
-        raise BrokenFileError("a box is cut off")
+        raise BrokenFileError(_CUT_OFF)
     size, kind = struct.unpack_from(">I4s", content, offset)
     start = 8
     if size == 1:
         if len(content) - offset < 16:  # noqa: PLR2004 -- with a 64-bit size
-            raise BrokenFileError("a box is cut off")
+            raise BrokenFileError(_CUT_OFF)
         (size,) = struct.unpack_from(">Q", content, offset + 8)
         start = 16
     elif size == 0:
@@ -120,13 +133,15 @@ def _parse_header(content: memoryview, offset: int, left_bytes: int) -> _Box:
 
 
 class _Reader:
-    """Reads one index box, and what is in it, into a movie."""
+    """Reads index boxes, and what is in them, into a movie."""
 
     def __init__(self, movie: Movie, size_bytes: int) -> None:
         self._movie = movie
         self._size_bytes = size_bytes
-        self._track = Track()
         self._boxes = 0
+        self._track = Track()
+        self._seen = set[bytes]()
+        """The boxes that the current track had: each stands once, or readers disagree about which one counts."""
         self._fragment_of: Track | None = None
 
     def read(self, content: memoryview, parent: bytes) -> None:
@@ -141,21 +156,27 @@ class _Reader:
             try:
                 self._read_box(box.kind, content[box.start : box.end], parent)
             except (struct.error, IndexError):
-                raise BrokenFileError("a box is cut off") from None
+                raise BrokenFileError(_CUT_OFF) from None
             offset = box.end
 
     def _read_box(self, kind: bytes, content: memoryview, parent: bytes) -> None:
-        if kind == b"trak":
-            if len(self._movie.tracks) >= _MAX_TRACKS:
-                raise BrokenFileError("it has far too many tracks")
-            self._track = Track()
-            self._movie.tracks.append(self._track)
-        if kind == b"mvex":
-            self._movie.is_fragmented = True
+        if (parent, kind) == (b"moov", b"trak"):
+            self._begin_track()
+        self._movie.is_fragmented |= kind in (b"mvex", b"moof")
         if (parent, kind) in _NESTING:
             self.read(content, kind)
         elif reader := _READERS.get((parent, kind)):
+            if parent != b"traf" and kind in self._seen:
+                raise BrokenFileError("a box that stands once stands twice")
+            self._seen.add(kind)
             reader(self, content)
+
+    def _begin_track(self) -> None:
+        if len(self._movie.tracks) >= _MAX_TRACKS:
+            raise BrokenFileError("it has far too many tracks")
+        self._track = Track()
+        self._seen.clear()
+        self._movie.tracks.append(self._track)
 
     def mvhd(self, content: memoryview) -> None:
         (self._movie.timescale,) = struct.unpack_from(">I", content, 20 if content[0] else 12)
@@ -172,36 +193,46 @@ class _Reader:
         self._track.timescale = timescale or 1
 
     def hdlr(self, content: memoryview) -> None:
-        self._track.kind = bytes(content[8:12]).decode("latin-1")
+        self._track.kind = _text(content[8:12])
 
     def stsd(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 4)
-        if count:
-            self._track.codec = bytes(content[12:16]).decode("latin-1")
-            if self._track.kind == "vide":
-                self._track.width_px, self._track.height_px = struct.unpack_from(">HH", content, 40)
+        if not 0 < count <= _MAX_FORMATS:
+            raise BrokenFileError("its index names no format, or far too many")
+        offset = 8
+        for number in range(count):
+            box = _parse_header(content, offset, len(content) - offset)
+            if number == 0 or _text(content[offset + 4 : offset + 8]) == _ENCRYPTED:
+                self._track.codec = _text(content[offset + 4 : offset + 8])
+            if box.end - box.start >= 28:  # noqa: PLR2004 -- where the size of a picture ends
+                width_px, height_px = struct.unpack_from(">HH", content, box.start + 24)
+                self._track.width_px = max(self._track.width_px, width_px)
+                self._track.height_px = max(self._track.height_px, height_px)
+            offset = box.end
 
     def stsz(self, content: memoryview) -> None:
         _, size, count = struct.unpack_from(">III", content, 0)
         self._add_samples(self._track, count)
-        if size * count > self._size_bytes or (not size and len(content) < 12 + 4 * count):
-            raise BrokenFileError("its index names more frames than it lists")
+        total_bytes = size * count if size else sum(struct.unpack_from(f">{count}I", content, 12))
+        if total_bytes > self._size_bytes:
+            raise BrokenFileError("its index names more bytes than it has; it may be cut off")
 
     def stz2(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 8)
         self._add_samples(self._track, count)
 
     def stts(self, content: memoryview) -> None:
-        self._track.durations = list(_pairs(content, ">II"))
+        self._track.duration_table = _table(content)
 
     def ctts(self, content: memoryview) -> None:
-        self._track.offsets = list(_pairs(content, ">Ii" if content[0] else ">II"))
+        self._track.offset_table = _table(content)
 
     def elst(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 4)
+        if count > _MAX_EDITS:
+            raise BrokenFileError("its index names an absurd number of cuts")
         form, step = (">Qq", 20) if content[0] else (">Ii", 12)
-        for number in range(min(count, _MAX_BOXES)):
-            self._track.edits.append(struct.unpack_from(form, content, 8 + number * step))
+        self._track.edits = [struct.unpack_from(form, content, 8 + number * step) for number in range(count)]
 
     def tfhd(self, content: memoryview) -> None:
         (track_id,) = struct.unpack_from(">I", content, 4)
@@ -216,7 +247,7 @@ class _Reader:
     def _add_samples(self, track: Track, count: int) -> None:
         track.samples += count
         if track.samples > _MAX_SAMPLES:
-            raise BrokenFileError("its index names an absurd number of frames")
+            raise BrokenFileError(_ABSURD)
 
 
 # Only where they belong, so that nothing nests deeper than this: the box around, the box.
@@ -245,13 +276,22 @@ _READERS: dict[tuple[bytes, bytes], Callable[[_Reader, memoryview], None]] = {
 }
 
 
-def _pairs(content: memoryview, form: str) -> Iterator[tuple[int, int]]:
+def _table(content: memoryview) -> bytes:
+    """Return a table of pairs as it stands, known to be whole."""
     (count,) = struct.unpack_from(">I", content, 4)
-    if count > _MAX_SAMPLES or len(content) < 8 + 8 * count:
-        raise BrokenFileError("a table is cut off")
-    for number in range(count):
-        first, second = struct.unpack_from(form, content, 8 + 8 * number)
-        yield first, second
+    if count > _MAX_SAMPLES:
+        raise BrokenFileError(_ABSURD)
+    if len(content) < 8 + 8 * count:
+        raise BrokenFileError(_CUT_OFF)
+    return bytes(content[: 8 + 8 * count])
+
+
+def _pairs(table: bytes, form: str) -> Iterator[tuple[int, int]]:
+    return struct.iter_unpack(form, memoryview(table)[8:])
+
+
+def _text(content: memoryview) -> str:
+    return "".join(character for character in bytes(content).decode("latin-1") if character.isprintable())
 
 
 def _sign(number: int) -> int:

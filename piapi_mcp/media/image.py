@@ -5,11 +5,11 @@ which opening it with a library does not tell, has to be looked up in the same h
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from piapi_mcp.errors import InputRejectedError
+from piapi_mcp.media.reading import BrokenFileError, ReadAt
 from piapi_mcp.media.sources import MediaFile
 
 ImageFormat = Literal["JPEG", "PNG"]
@@ -25,6 +25,8 @@ _JPEG_SCAN = 0xDA
 _MAX_SECTIONS = 20_000
 _SCAN_BLOCK_BYTES = 256 * 1024
 _TOO_MANY = "it has far too many sections"
+_CUT_OFF = "it is cut off"
+_MISPLACED = "its header is not where it belongs"
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,15 @@ class ImageFacts:
     size_bytes: int
 
 
-class _BrokenImageError(Exception):
-    """It is no whole picture; the text says why, in a few words."""
+@dataclass(frozen=True)
+class ImageHeader:
+    """What stands before the pixels."""
+
+    format: ImageFormat
+    width_px: int
+    height_px: int
+    end: int
+    """Where to go on looking for the end of the picture."""
 
 
 def probe_image(media: MediaFile) -> ImageFacts:
@@ -49,80 +58,87 @@ def probe_image(media: MediaFile) -> ImageFacts:
         InputRejectedError: It is no whole JPEG or PNG picture.
     """
     try:
-        image_format, (width_px, height_px) = _read_image(media)
-    except _BrokenImageError as error:
-        raise InputRejectedError(
-            f"{media.label} cannot be used as a picture: {error}. JPEG and PNG are accepted. Nothing was submitted; "
-            "call again with a whole JPEG or PNG file."
-        ) from None
-    return ImageFacts(width_px, height_px, image_format, media.size_bytes)
+        header = read_header(media.read_at)
+        require_end = _require_png_end if header.format == "PNG" else _require_jpeg_end
+        require_end(media, header.end)
+    except BrokenFileError as error:
+        raise not_a_picture(media.label, error) from None
+    return ImageFacts(header.width_px, header.height_px, header.format, media.size_bytes)
 
 
-def _read_image(media: MediaFile) -> tuple[ImageFormat, tuple[int, int]]:
-    begin = media.read_at(0, len(_PNG_BEGIN))
+def not_a_picture(label: str, why: BrokenFileError) -> InputRejectedError:
+    """Return the refusal of what errors call *label*."""
+    return InputRejectedError(
+        f"{label} cannot be used as a picture: {why}. JPEG and PNG are accepted. Nothing was submitted; "
+        "call again with a whole JPEG or PNG file."
+    )
+
+
+def read_header(read_at: ReadAt) -> ImageHeader:
+    """Return what stands before the pixels; whether these follow is not looked at.
+
+    Raises:
+        BrokenFileError: It is no JPEG or PNG picture.
+    """
+    begin = read_at(0, len(_PNG_BEGIN))
     if not begin:
-        raise _BrokenImageError("it is empty")
-    image_format: ImageFormat
+        raise BrokenFileError("it is empty")
     if begin == _PNG_BEGIN:
-        image_format, size = "PNG", _read_png(media)
+        header = _read_png_header(read_at)
     elif begin.startswith(_JPEG_BEGIN):
-        image_format, size = "JPEG", _read_jpeg(media)
+        header = _read_jpeg_header(read_at)
     else:
-        raise _BrokenImageError("it is neither JPEG nor PNG")
-    if not all(size):
-        raise _BrokenImageError("it has no size")
-    return image_format, size
+        raise BrokenFileError("it is neither JPEG nor PNG")
+    if not header.width_px or not header.height_px:
+        raise BrokenFileError("it has no size")
+    return header
 
 
-def _read_png(media: MediaFile) -> tuple[int, int]:
-    """Walk the chunks up to the last, which a file that was cut off lacks."""
-    size, has_pixels = (0, 0), False
-    for kind, offset, length in _png_chunks(media):
-        if kind == b"IHDR":
-            size = _unpack(">II", media.read_at(offset, 8))
-        has_pixels |= kind == b"IDAT" and length > 0
-        if kind == b"IEND":
-            break
-    if not has_pixels:
-        raise _BrokenImageError("it holds no picture")
-    return size[0], size[1]
+def _read_png_header(read_at: ReadAt) -> ImageHeader:
+    length, kind, width_px, height_px = _unpack(">I4sII", read_at(8, 16))
+    if kind != b"IHDR":
+        raise BrokenFileError(_MISPLACED)
+    return ImageHeader("PNG", width_px, height_px, 8 + 12 + length)
 
 
-def _png_chunks(media: MediaFile) -> Iterator[tuple[bytes, int, int]]:
-    offset = len(_PNG_BEGIN)
-    for number in range(_MAX_SECTIONS):
-        length, kind = _unpack(">I4s", media.read_at(offset, 8))
-        if (number == 0) != (kind == b"IHDR"):
-            raise _BrokenImageError("its header is not where it belongs")
-        if offset + length + 12 > media.size_bytes:  # header and checksum
-            raise _BrokenImageError("it is cut off")
-        yield kind, offset + 8, length
-        offset += length + 12
-    raise _BrokenImageError(_TOO_MANY)
-
-
-def _read_jpeg(media: MediaFile) -> tuple[int, int]:
-    """Walk the segments up to the pixels, then look for the end, which a file that was cut off lacks."""
-    size, offset = (0, 0), 2
+def _read_jpeg_header(read_at: ReadAt) -> ImageHeader:
+    """Walk the segments up to the pixels."""
+    width_px, height_px, offset = 0, 0, 2
     for _ in range(_MAX_SECTIONS):
-        filler, marker = _unpack(">BB", media.read_at(offset, 2))
-        if filler != 0xFF:  # noqa: PLR2004 -- every marker begins with it
-            raise _BrokenImageError("its headers are damaged")
+        begin, marker = _unpack(">BB", read_at(offset, 2))
+        if begin != 0xFF:  # noqa: PLR2004 -- so begins every marker
+            raise BrokenFileError("its headers are damaged")
         if marker == 0xFF:  # noqa: PLR2004 -- any number of them may stand before a marker
             offset += 1
             continue
         if marker in _JPEG_STANDALONE:
             offset += 2
             continue
-        (length,) = _unpack(">H", media.read_at(offset + 2, 2))
+        (length,) = _unpack(">H", read_at(offset + 2, 2))
         if marker in _JPEG_FRAMES:
-            height_px, width_px = _unpack(">HH", media.read_at(offset + 5, 4))
-            size = (width_px, height_px)
+            height_px, width_px = _unpack(">HH", read_at(offset + 5, 4))
         offset += 2 + length
         if marker == _JPEG_SCAN:
-            _require_jpeg_end(media, offset)
-            return size
-    raise _BrokenImageError(_TOO_MANY)
+            return ImageHeader("JPEG", width_px, height_px, offset)
+    raise BrokenFileError(_TOO_MANY)
+
+
+def _require_png_end(media: MediaFile, offset: int) -> None:
+    """Walk the chunks up to the last, which a file that was cut off lacks; anything may follow it."""
+    has_pixels = False
+    for _ in range(_MAX_SECTIONS):
+        length, kind = _unpack(">I4s", media.read_at(offset, 8))
+        if kind == b"IHDR":
+            raise BrokenFileError(_MISPLACED)
+        has_pixels |= kind == b"IDAT" and length > 0
+        offset += length + 12
+        if offset > media.size_bytes:
+            raise BrokenFileError(_CUT_OFF)
+        if kind == b"IEND" and not has_pixels:
+            raise BrokenFileError("it holds no picture")
+        if kind == b"IEND":
+            return
+    raise BrokenFileError(_TOO_MANY)
 
 
 def _require_jpeg_end(media: MediaFile, offset: int) -> None:
@@ -131,10 +147,10 @@ def _require_jpeg_end(media: MediaFile, offset: int) -> None:
         if _JPEG_END in media.read_at(offset, _SCAN_BLOCK_BYTES + 1):  # one more: it may lie across two blocks
             return
         offset += _SCAN_BLOCK_BYTES
-    raise _BrokenImageError("it is cut off")
+    raise BrokenFileError(_CUT_OFF)
 
 
 def _unpack(form: str, data: bytes) -> tuple[Any, ...]:
     if len(data) < struct.calcsize(form):
-        raise _BrokenImageError("it is cut off")
+        raise BrokenFileError(_CUT_OFF)
     return struct.unpack(form, data)

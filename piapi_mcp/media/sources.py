@@ -11,7 +11,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -91,6 +93,18 @@ class MediaFile:
         """Return up to *length* bytes from *offset*."""
         self._file.seek(offset)
         return self._file.read(min(length, max(0, self.size_bytes - offset)))
+
+    @contextmanager
+    def as_system_file(self) -> Generator[BinaryIO]:
+        """Give it to another process to read, from its start; media in memory is written to a temporary file for it."""
+        if not isinstance(self._file, io.BytesIO):
+            self._file.seek(0)
+            yield self._file
+            return
+        with tempfile.TemporaryFile() as file:
+            file.write(self._file.getbuffer())
+            file.seek(0)
+            yield file
 
     async def sha256(self) -> str:
         """Return the digest of its bytes."""
