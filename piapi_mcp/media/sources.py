@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
-from piapi_mcp.errors import InputRejectedError, quote
+from piapi_mcp.errors import InputRejectedError, SettingsError, quote
 
 _BLOCK_BYTES = 3 * 64 * 1024
 """A multiple of 3, so that the base64 texts of blocks can follow each other; larger ones would stall the event loop."""
@@ -48,10 +48,20 @@ class LocalFiles:
 
     @classmethod
     def below(cls, folders: str | None) -> Self:
-        """Return what lies below *folders*, separated as in PATH; by default below the home folder, hidden ones not."""
-        if folders is None:
-            return cls((Path.home().resolve(),), hidden=False)
-        return cls(tuple(Path(folder).expanduser().resolve() for folder in folders.split(os.pathsep) if folder))
+        """Return what lies below *folders*, separated as in PATH; by default below the home folder, hidden ones not.
+
+        Raises:
+            SettingsError: A home folder is meant that is not known.
+        """
+        names = ["~"] if folders is None else folders.split(os.pathsep)
+        try:
+            roots = tuple(Path(name).expanduser().resolve() for name in names if name)
+        except (RuntimeError, ValueError, OSError):
+            raise SettingsError(
+                "The folders that may be read are not known. Nothing was submitted; set PIAPI_ALLOWED_DIRS to their "
+                "full paths."
+            ) from None
+        return cls(roots, hidden=folders is not None)
 
     def allow(self, path: Path) -> bool:
         """Say whether *path*, without symbolic links in it, may be read."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piapi_mcp.errors import InputRejectedError, quote
+from piapi_mcp.errors import InputRejectedError, SettingsError, quote
 from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
 
 DATA = bytes(range(256)) * 4
@@ -146,6 +146,13 @@ def test_hidden_folders_are_closed_unless_they_were_opened(tmp_path: Path) -> No
     assert home.allow(tmp_path / "a" / "b.mp4")
     assert not home.allow(tmp_path / ".ssh" / "id")
     assert LocalFiles.below(str(tmp_path / ".cache")).allow(tmp_path.resolve() / ".cache" / "b.mp4")
+
+
+def test_the_home_folder_is_open_by_default_and_nothing_where_nothing_is_named() -> None:
+    assert LocalFiles.below(None) == LocalFiles((Path.home().resolve(),), hidden=False)
+    assert LocalFiles.below("") == LocalFiles(())
+    with pytest.raises(SettingsError, match="set PIAPI_ALLOWED_DIRS"):
+        LocalFiles.below("~nobody-of-that-name/clips")
 
 
 def test_without_local_files_a_path_is_refused(clip: Path) -> None:
