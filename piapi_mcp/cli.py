@@ -1,6 +1,7 @@
 """The commands: serve (the default), demo, sandbox. With `demo.py` the only place that prints or exits."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -75,14 +76,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Imported here: the other commands, --help and --version need no SDK.
     from piapi_mcp.serving.server import build_server
 
-    if not arguments.sandbox:
-        build_server(settings, log_level=arguments.log_level).run("stdio")
-        return 0
-    from piapi_mcp.sandbox.server import SandboxServer
+    with contextlib.ExitStack() as stack:
+        if arguments.sandbox:
+            from piapi_mcp.sandbox.server import SandboxServer
 
-    with SandboxServer() as sandbox:
-        settings = settings.for_sandbox(sandbox.base_url)
-        build_server(settings, log_level=arguments.log_level).run("stdio")
+            settings = settings.for_sandbox(stack.enter_context(SandboxServer()).base_url)
+        try:
+            build_server(settings, log_level=arguments.log_level).run("stdio")
+        except* BrokenPipeError:
+            pass  # the client is gone, which is how many of them say good-bye
     return 0
 
 

@@ -62,6 +62,9 @@ class Settings(BaseModel):
     output_dir: Path | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
     """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
 
+    previews: bool = Field(default=True, alias="PIAPI_PREVIEWS")
+    """Whether finished results are shown as small pictures in the conversation."""
+
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
     """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
 
@@ -95,6 +98,7 @@ _SECRETS = ("PIAPI_API_KEY", "PIAPI_WEBHOOK_SECRET")
 _ALLOWED = {
     "PIAPI_BASE_URL": "an http or https URL without credentials, such as https://api.piapi.ai",
     "PIAPI_SERVICE_MODE": "public or private",
+    "PIAPI_PREVIEWS": "true or false",
     "PIAPI_MAX_COST_USD": "a number of US dollars, such as 0.50",
     "PIAPI_DAILY_BUDGET_USD": "a number of US dollars, such as 5",
     "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",

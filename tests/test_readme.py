@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_USD_PER_FRAME
+from piapi_mcp.api.catalog import IMAGE_LIMITS, IMAGE_USD_PER_MEGAPIXEL, VIDEO_LIMITS, VIDEO_USD_PER_FRAME
 from piapi_mcp.serving.tools import build_tools
 from piapi_mcp.settings import Settings
 
@@ -27,6 +27,8 @@ def test_the_settings_are_those_that_are_read() -> None:
 
 def test_the_figures_are_those_of_the_catalog() -> None:
     limits = VIDEO_LIMITS
+    assert f"${IMAGE_USD_PER_MEGAPIXEL} a megapixel" in README
+    assert f"{IMAGE_LIMITS.max_side_px} px a side" in README
     assert f"${VIDEO_USD_PER_FRAME} a frame" in README
     assert f"{limits.max_width_px}×{limits.max_height_px} px" in README
     assert f"{limits.min_frames}–{limits.max_frames} frames" in README

@@ -5,9 +5,10 @@ anything but 0 where there is nothing to show.
 """
 
 import contextlib
+import importlib
 import io
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +32,7 @@ def main() -> int:
     is_video = sys.stdin.buffer.read(12)[4:8] == b"ftyp"
     sys.stdin.buffer.seek(0)
     if is_video:
-        import av.video.stream  # loaded before there are limits
+        importlib.import_module("av.video.stream")  # loaded before there are limits
     else:
         Image.init()
     _limit()
@@ -72,7 +73,7 @@ def _first_frame() -> "Image":
             raise ValueError(video.codec_context.name)
         video.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         frame = next(container.decode(video))
-        return frame.to_image()
+        return cast("Image", frame.to_image())
 
 
 def _jpeg(picture: "Image") -> bytes:

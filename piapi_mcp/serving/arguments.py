@@ -50,6 +50,7 @@ WebhookEndpoint = Annotated[
 ]
 WebhookSecret = Annotated[str | None, AfterValidator(_sendable), Field(description="Sent to it as x-webhook-secret.")]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to {LONGEST_WAIT_S} s.")]
+Preview = Annotated[bool, Field(description="Show it. Default true.")]
 MaxCost = Annotated[float | None, Field(ge=0, description="Most it may cost.")]
 AllowUnknownPrice = Annotated[bool, Field(description="Accept an unknown price.")]
 DryRun = Annotated[bool, Field(description="Only price it.")]

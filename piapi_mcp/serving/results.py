@@ -1,18 +1,22 @@
 """Tasks as MCP content: the same facts as text, as structured content, and as links."""
 
+import base64
 import mimetypes
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
+from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 from pydantic import BaseModel
 
 from piapi_mcp.tasks.models import Task
 
 
-def task_result(task: Task) -> CallToolResult:
-    """Return *task* as the answer of a tool, with its results as links."""
-    return model_result(task, *map(_link, task.result_urls or ()))
+def task_result(task: Task, preview: bytes | None = None) -> CallToolResult:
+    """Return *task* as the answer of a tool: its results as links, and a small JPEG of the first where there is one."""
+    more: list[ContentBlock] = [_link(url) for url in task.result_urls or ()]
+    if preview is not None:
+        more.append(ImageContent(type="image", data=base64.b64encode(preview).decode(), mime_type="image/jpeg"))
+    return model_result(task, *more)
 
 
 def model_result(model: BaseModel, *more: ContentBlock) -> CallToolResult:

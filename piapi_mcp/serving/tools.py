@@ -125,10 +125,13 @@ async def save_result(ctx: ToolContext, task_id: args.TaskId, directory: args.Di
     return model_result(await _desk(ctx).service().save(task_id, directory))
 
 
-async def get_task(ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0) -> TaskAnswer:
+async def get_task(
+    ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0, preview: args.Preview = True
+) -> TaskAnswer:
     """Look at a task, and wait for its end if asked to."""
     service = _desk(ctx).service()
-    return task_result(await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)))
+    task = await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds))
+    return task_result(task, await service.preview(task) if preview else None)
 
 
 async def cancel_task(ctx: ToolContext, task_id: args.TaskId) -> TaskAnswer:

@@ -14,6 +14,7 @@ from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import COMPLETED, RemoteTask
 from piapi_mcp.errors import InputRejectedError, LedgerError, PiAPIError, dollars
 from piapi_mcp.media.fetch import Fetcher
+from piapi_mcp.media.preview import make_preview
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks import images, listing, orders, saving, videos
 from piapi_mcp.tasks.buying import Buyer, record_end
@@ -24,6 +25,9 @@ from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order
 from piapi_mcp.tasks.parents import look_at_parent
 from piapi_mcp.tasks.waiting import OnTick, Watcher
+
+_KEPT_PREVIEWS = 32
+"""Agents look at a finished task more than once."""
 
 
 def open_service(settings: Settings, api_key: SecretStr) -> "TaskService":
@@ -57,6 +61,7 @@ class TaskService:
         self._ledger = ledger
         self._buyer = Buyer(client, ledger, sleep=sleep)
         self._watcher = Watcher(client.read_task)
+        self._previews: dict[str, bytes] = {}
         self._fetcher = Fetcher(allowed_origins=_own_origins(settings.base_url))
 
     async def upscale_midjourney(
@@ -88,7 +93,7 @@ class TaskService:
         Raises:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
         """
-        order = await videos.order_video_upscale(self._settings, options, video)
+        order = await videos.order_video_upscale(self._settings, options, self._fetcher, video)
         return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
 
     async def get(self, task_id: str, *, wait_s: float = 0, on_tick: OnTick | None = None) -> Task:
@@ -127,7 +132,7 @@ class TaskService:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
         """
         order = await images.order_image_upscale(
-            self._settings, options, image=image, scale=scale, face_enhance=face_enhance
+            self._settings, options, self._fetcher, image=image, scale=scale, face_enhance=face_enhance
         )
         return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
 
@@ -145,6 +150,20 @@ class TaskService:
             directory=directory,
             expected_px=entry.expected_px if entry else None,
         )
+
+    async def preview(self, task: Task) -> bytes | None:
+        """Return a small JPEG of what *task* resulted in; None where there is none, or none wanted."""
+        if not self._settings.previews or task.status != COMPLETED or not task.result_urls:
+            return None
+        url = task.result_urls[0]
+        if url not in self._previews:
+            jpeg = await make_preview(self._fetcher, url)
+            if jpeg is None:
+                return None
+            while len(self._previews) >= _KEPT_PREVIEWS:
+                self._previews.pop(next(iter(self._previews)))
+            self._previews[url] = jpeg
+        return self._previews[url]
 
     async def cancel(self, task_id: str) -> Task:
         """Ask PiAPI to cancel a task, and return how it stands then.

@@ -2,19 +2,22 @@
 
 import asyncio
 from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
 
 from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_UPSCALE, quote_video_usd
-from piapi_mcp.errors import InputRejectedError
-from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
+from piapi_mcp.api.client import TaskConfig
+from piapi_mcp.errors import InputRejectedError, quote
+from piapi_mcp.media.fetch import Fetcher
+from piapi_mcp.media.remote import NotChecked, probe_video_url
+from piapi_mcp.media.sources import LocalFiles, MediaUrl, open_source
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order, config_of
 
-_NOT_OPENED = "The video at the URL was not opened here: PiAPI checks it, and its frames decide the price."
 
-
-async def order_video_upscale(settings: Settings, options: Options, video: str) -> Order:
+async def order_video_upscale(settings: Settings, options: Options, fetcher: Fetcher, video: str) -> Order:
     """Return the order for upscaling *video*: a path, a URL, a data URI or base64.
 
     Raises:
@@ -24,39 +27,56 @@ async def order_video_upscale(settings: Settings, options: Options, video: str) 
     local = LocalFiles.below(settings.allowed_dirs)
     media = await asyncio.to_thread(open_source, video, argument="video", local=local, max_bytes=VIDEO_LIMITS.max_bytes)
     if isinstance(media, MediaUrl):
-        return Order(
-            product=VIDEO_UPSCALE,
-            task_input={"video": media.url},
-            config=config,
-            summary=f"video at {media.url[:80]}",
-            unpriced="its frames were not counted, as it was not opened here",
-            notes=(_NOT_OPENED,),
-        )
+        return _order_of_url(media, await probe_video_url(media, fetcher), config)
     with ExitStack() as stack:
         stack.enter_context(media)
-        facts = await asyncio.to_thread(_checked, media)
+        facts = await asyncio.to_thread(probe_video, media)
         return Order(
             product=VIDEO_UPSCALE,
             task_input={"video": media},
             config=config,
-            summary=f"video {media.label}, {facts.width_px}x{facts.height_px}, {facts.stored_frames} frames",
-            quoted_usd=quote_video_usd(facts.stored_frames),
-            expected_px=(VIDEO_SCALE * facts.width_px, VIDEO_SCALE * facts.height_px),
-            notes=_doubts(facts),
-            media=stack.pop_all(),
+            summary=f"video {media.label}, {_shape(facts)}",
+            **_promise(facts),
             media_sha256=await media.sha256(),
+            media=stack.pop_all(),
         )
 
 
-def _checked(media: MediaFile) -> VideoFacts:
-    facts, limits = probe_video(media), VIDEO_LIMITS
+def _order_of_url(media: MediaUrl, facts: VideoFacts | NotChecked, config: TaskConfig) -> Order:
+    order = Order(VIDEO_UPSCALE, {"video": media.url}, config, summary=f"video at {quote(media.url)}")
+    if isinstance(facts, NotChecked):
+        note = f"The video at the URL was not checked here ({facts.reason}): PiAPI checks it, its frames are the price."
+        return replace(order, unpriced="its frames could not be counted from here", notes=(note,))
+    return replace(order, summary=f"{order.summary}, {_shape(facts)}", **_promise(facts))
+
+
+def _promise(facts: VideoFacts) -> dict[str, Any]:
+    """Return what an order for such a video costs and results in, once it has passed the limits."""
+    _check(facts)
+    return {
+        "quoted_usd": quote_video_usd(facts.stored_frames),
+        "expected_px": (VIDEO_SCALE * facts.width_px, VIDEO_SCALE * facts.height_px),
+        "notes": _doubts(facts),
+    }
+
+
+def _shape(facts: VideoFacts) -> str:
+    return f"{facts.width_px}x{facts.height_px}, {facts.stored_frames} frames"
+
+
+def _check(facts: VideoFacts) -> None:
+    limits = VIDEO_LIMITS
+    if facts.size_bytes > limits.max_bytes:
+        raise InputRejectedError(
+            f"The video is {facts.size_bytes / 2**20:.1f} MB; PiAPI accepts at most {limits.max_bytes >> 20} MB. "
+            "Nothing was submitted; make the file smaller first."
+        )
     # [?] whether an upright 720x1280 counts as "maximum 720p" is not said: it passes, with a note
     longer, shorter = max(facts.width_px, facts.height_px), min(facts.width_px, facts.height_px)
     if longer > limits.max_width_px or shorter > limits.max_height_px:
-        allowed = f"{limits.max_width_px}x{limits.max_height_px}"
         raise InputRejectedError(
-            f"The video is {facts.width_px}x{facts.height_px} px; PiAPI accepts at most {allowed}. "
-            "Nothing was submitted; scale it down first."
+            f"The video is {facts.width_px}x{facts.height_px} px; PiAPI accepts at most "
+            f"{limits.max_width_px}x{limits.max_height_px}. Nothing was submitted; scale it down first."
         )
     if not limits.min_frames <= facts.stored_frames <= limits.max_frames:
         fix = "cut it into parts" if facts.stored_frames > limits.max_frames else "make it longer"
@@ -64,7 +84,6 @@ def _checked(media: MediaFile) -> VideoFacts:
             f"The video has {facts.stored_frames} frames; PiAPI accepts {limits.min_frames} to {limits.max_frames}. "
             f"Nothing was submitted; {fix} first."
         )
-    return facts
 
 
 def _doubts(facts: VideoFacts) -> tuple[str, ...]:

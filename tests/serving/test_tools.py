@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import httpx
 import pytest
 from clips import make_clip
 from mcp import Client
@@ -98,16 +99,35 @@ async def test_a_video_is_quoted_by_its_frames_and_submitted(
     assert (task["status"], task["quoted_usd"], task["charged_usd"]) == ("completed", 0.009, 0.009)
 
 
-async def test_a_video_at_a_url_is_passed_on_and_said_to_be_unchecked(
+async def test_a_video_at_a_url_is_looked_at_and_passed_on(
     settings: Settings, sandbox: SandboxControl, era: Era
 ) -> None:
+    sandbox.set(does_work=True)
+    file_data = base64.b64encode(make_clip(frames=30)).decode()
+    upload = httpx.post(
+        f"{settings.base_url}/api/ephemeral_resource",
+        json={"file_name": "a.mp4", "file_data": file_data},
+        headers={"x-api-key": "sandbox-a"},
+        trust_env=False,
+    ).json()
     async with Client(build_server(settings), mode=era) as client:
-        url = f"{settings.base_url}/results/{Sample('6', is_grid=True).file_name}"
-        task = facts_of(await client.call_tool("video_upscale", {"video": url}))
-    assert task["notes"] == [
-        "The video at the URL was not opened here: PiAPI checks it, and its frames decide the price."
-    ]
-    assert len(sandbox.tasks()) == 1
+        arguments = {"video": upload["data"]["url"], "wait_seconds": 30}
+        task = facts_of(await client.call_tool("video_upscale", arguments))
+    assert (task["status"], task["quoted_usd"], task["charged_usd"]) == ("completed", 0.009, 0.009)
+
+
+async def test_a_video_that_cannot_be_looked_at_is_passed_on_and_said_to_be_unchecked(
+    settings: Settings, sandbox: SandboxControl, era: Era
+) -> None:
+    """Ours: PiAPI fetches it from elsewhere, so what fails here may be fine there; this machine's network is fenced."""
+    async with Client(build_server(settings), mode=era) as client:
+        arguments: dict[str, Any] = {"video": "http://127.0.0.1:9/a.mp4", "dry_run": True}
+        task = facts_of(await client.call_tool("video_upscale", arguments))
+        limited = await client.call_tool("video_upscale", arguments | {"max_cost_usd": 1})
+    assert "quoted_usd" not in task
+    assert task["notes"][0].startswith("The video at the URL was not checked here (")
+    assert "The price of this task is not known (its frames could not be counted from here)" in text_of(limited)
+    assert sandbox.requests("create") == []
 
 
 @pytest.mark.parametrize(
