@@ -45,12 +45,10 @@ Image = Annotated[str, Field(description="Path or URL of a JPEG or PNG file, or 
 Scale = Annotated[ImageScale, BeforeValidator(_whole), Field(description="Times wider and higher. Default 2.")]
 FaceEnhance = Annotated[bool, Field(description="Improve faces.")]
 Directory = Annotated[str | None, Field(description="Full path of a folder. Default: the user's choice.")]
-WebhookEndpoint = Annotated[
-    str | None, AfterValidator(_http_url), Field(description="URL that PiAPI calls at its end.")
-]
+WebhookEndpoint = Annotated[str | None, AfterValidator(_http_url), Field(description="URL told of its end.")]
 WebhookSecret = Annotated[str | None, AfterValidator(_sendable), Field(description="Sent to it as x-webhook-secret.")]
 WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to {LONGEST_WAIT_S} s.")]
-Preview = Annotated[bool, Field(description="Show it. Default true.")]
+Preview = Annotated[bool, Field(description="Show it.")]
 MaxCost = Annotated[float | None, Field(ge=0, description="Most it may cost.")]
 AllowUnknownPrice = Annotated[bool, Field(description="Accept an unknown price.")]
 DryRun = Annotated[bool, Field(description="Only price it.")]

@@ -163,8 +163,7 @@ def build_tools() -> list[StrictTool]:
             midjourney_upscale,
             title="Upscale a Midjourney image",
             description=(
-                "Upscale an image of a finished Midjourney task. Paid, price not published. "
-                "Follow its task_id with get_task."
+                "Upscale an image of a finished Midjourney task. Paid, price not published. Then call get_task."
             ),
             annotations=_PAID,
         ),
@@ -174,7 +173,7 @@ def build_tools() -> list[StrictTool]:
             description=(
                 f"Enlarge an MP4 video {VIDEO_SCALE}x each way. Paid: ${VIDEO_USD_PER_FRAME} a frame. "
                 f"At most {limits.max_width_px}x{limits.max_height_px} px, {limits.min_frames}-{limits.max_frames} "
-                f"frames, {limits.max_bytes >> 20} MB. Follow its task_id with get_task."
+                f"frames, {limits.max_bytes >> 20} MB. Then call get_task."
             ),
             annotations=_PAID,
         ),
@@ -183,14 +182,14 @@ def build_tools() -> list[StrictTool]:
             title="Upscale a picture",
             description=(
                 f"Enlarge a JPEG or PNG picture. Paid: at most ${IMAGE_USD_PER_MEGAPIXEL} a megapixel of the result. "
-                f"At most {IMAGE_LIMITS.max_side_px} px a side. Follow its task_id with get_task."
+                f"At most {IMAGE_LIMITS.max_side_px} px a side. Then call get_task."
             ),
             annotations=_PAID,
         ),
         StrictTool.make(
             get_task,
             title="Look at a task",
-            description="Tell how a task stands; once completed, with links to its results. Free.",
+            description="Tell how a task stands, with links to its results at the end. Free.",
             annotations=_READING,
         ),
         StrictTool.make(
