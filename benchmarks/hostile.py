@@ -1,0 +1,71 @@
+"""What each hostile file gets, how fast, and what it costs the server in memory.
+
+    python benchmarks/hostile.py
+
+Each is handed to a process of its own, whose peak of memory is compared with that before. Prints a Markdown table.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from hostile import HOSTILE
+
+MAX_MS = 1000
+MAX_MB = 64
+
+PROBE = """
+import asyncio, sys, time
+from piapi_mcp.errors import PiAPIError
+from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.service import open_service
+
+def peak_kib():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+async def main(kind, path, folder):
+    settings = Settings.from_env({
+        "PIAPI_API_KEY": "sandbox-bench", "PIAPI_BASE_URL": "http://127.0.0.1:9",
+        "PIAPI_STATE_DIR": folder + "/state", "PIAPI_ALLOWED_DIRS": folder,
+    })
+    service = open_service(settings, settings.api_key)
+    idle, start = peak_kib(), time.perf_counter()
+    try:
+        if kind == "video":
+            await service.upscale_video(path, Options(dry_run=True))
+        else:
+            await service.upscale_image(path, Options(dry_run=True), scale=2, face_enhance=False)
+        said = "ACCEPTED"
+    except PiAPIError as error:
+        said = f"{type(error).__name__}: {error}"
+    print(round((time.perf_counter() - start) * 1000), round((peak_kib() - idle) / 1024), said, sep="|")
+    await service.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def main() -> int:
+    """Try all, print the table, and return 0 if each was refused in time and within its memory."""
+    passed = True
+    print("| file | ms | MB | answer |\n| --- | --- | --- | --- |")
+    for name, (kind, make) in HOSTILE.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch).resolve()
+            path = folder / ("thing.mp4" if kind == "video" else "thing.png")
+            make(path)
+            command = [sys.executable, "-c", PROBE, kind, str(path), str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            spent_ms, spent_mb, said = done.stdout.strip().split("|", 2)
+        passed = passed and int(spent_ms) <= MAX_MS and int(spent_mb) <= MAX_MB and said.startswith("InputRejected")
+        print(f"| {name} | {spent_ms} | {spent_mb} | {said.replace(str(folder), '…')} |")
+    print(f"\n{'PASS' if passed else 'FAIL'}  each refused within {MAX_MS} ms and {MAX_MB} MB")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
