@@ -16,6 +16,11 @@ from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.orders import Order, config_of
 
+# [?] what "10MB" is counted on is not said
+_LARGE_AS_BASE64 = (
+    "PiAPI does not say whether its 10 MB count the file or its base64 text, which is longer; it may refuse this one."
+)
+
 
 async def order_video_upscale(settings: Settings, options: Options, fetcher: Fetcher, video: str) -> Order:
     """Return the order for upscaling *video*: a path, a URL, a data URI or base64.
@@ -31,7 +36,7 @@ async def order_video_upscale(settings: Settings, options: Options, fetcher: Fet
     with ExitStack() as stack:
         stack.enter_context(media)
         facts = await asyncio.to_thread(probe_video, media)
-        return Order(
+        order = Order(
             product=VIDEO_UPSCALE,
             task_input={"video": media},
             config=config,
@@ -40,6 +45,9 @@ async def order_video_upscale(settings: Settings, options: Options, fetcher: Fet
             media_sha256=await media.sha256(),
             media=stack.pop_all(),
         )
+    if media.base64_length > VIDEO_LIMITS.max_bytes:
+        return replace(order, notes=(*order.notes, _LARGE_AS_BASE64))
+    return order
 
 
 def _order_of_url(media: MediaUrl, facts: VideoFacts | NotChecked, config: TaskConfig) -> Order:

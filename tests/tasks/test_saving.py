@@ -1,5 +1,7 @@
 """Results on the user's disk, fetched from the sandbox."""
 
+import base64
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -155,3 +157,29 @@ async def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_p
     async with serve(settings, tmp_path / "taken") as service:
         with pytest.raises(ResultError, match=r"The result cannot be written \(.*\)\. Nothing was lost"):
             await service.save(UPSCALED)
+
+
+def reply_with(output: dict[str, Any]) -> dict[str, Any]:
+    """Plan a look that shows a completed task with this *output*."""
+    task = {"task_id": UPSCALED, "model": "Qubico/image-toolkit", "status": "completed", "output": output}
+    return {"kind": "answer", "status": 200, "body": json.dumps({"code": 200, "data": task, "message": "success"})}
+
+
+async def test_a_result_that_is_no_link_is_saved(settings: Settings, output: Path, sandbox: SandboxControl) -> None:
+    """Client code: the image toolkit may answer with `image_base64`."""
+    image = base64.b64encode(make_image(width=40, height=30)).decode()
+    sandbox.fault("read", **reply_with({"image_base64": image}))
+    async with serve(settings, output) as service:
+        (saved,) = (await service.save(UPSCALED)).files
+    assert (saved.width_px, saved.height_px) == (40, 30)
+
+
+async def test_several_results_are_all_saved(
+    settings: Settings, output: Path, sandbox: SandboxControl, base_url: str
+) -> None:
+    urls = [f"{base_url}/results/{Sample(version, is_grid=True).file_name}" for version in ("5", "6")]
+    sandbox.fault("read", **reply_with({"image_urls": urls}))
+    async with serve(settings, output) as service:
+        files = (await service.save(UPSCALED)).files
+    assert [Path(saved.path).stem[-2:] for saved in files] == ["-1", "-2"]
+    assert len({saved.path for saved in files}) == 2

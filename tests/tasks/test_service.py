@@ -480,3 +480,18 @@ async def test_every_error_of_a_service_without_piapi_says_that_nothing_was_boug
         for call in (upscale(service), service.get(GRID), service.account(), service.list_tasks(limit=5)):
             with pytest.raises(PiAPIError, match=r"Nothing was submitted or charged\."):
                 await call
+
+
+async def test_a_file_that_is_too_long_only_as_base64_passes_with_a_warning(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    """Ours: PiAPI does not say what its 10 MB are counted on."""
+    path = Path(write_clip(tmp_path))
+    clip = path.read_bytes()
+    free_bytes = 9_000_000 - len(clip)
+    path.write_bytes(clip + free_bytes.to_bytes(4, "big") + b"free" + bytes(free_bytes - 8))
+    async with serve(settings) as service:
+        task = await service.upscale_video(str(path), Options())
+    assert task.notes is not None
+    assert task.notes[0].startswith("PiAPI does not say whether its 10 MB count the file or its base64 text")
+    assert len(sandbox.tasks()) == 1
