@@ -72,10 +72,18 @@ async def perform(job: Job, on_progress: Callable[[int], None] | None = None, **
                 return await _listen(child, on_progress)
         except TimeoutError:
             raise WorkError("the job took too long") from None
+        except ValueError:
+            raise WorkError("the job made no sense") from None
         finally:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+            await _end(child)
+
+
+async def _end(child: "Process") -> None:
+    """End *child* if it still runs."""
+    if child.returncode is None:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
 
 
 @contextmanager
@@ -102,6 +110,7 @@ async def _listen(child: "Process", on_progress: Callable[[int], None] | None) -
         last = json.loads(line)
         if on_progress and "progress" in last:
             on_progress(last["progress"])
+    await child.wait()
     if "error" in last or "progress" in last:
         raise WorkError(last.get("error", "the job broke off"))
     return last
@@ -138,6 +147,12 @@ def _probe(path: str) -> dict[str, Any]:
         }
 
 
+def _rotation(source: str) -> int:
+    """Return by how many degrees a video is turned when it is shown."""
+    with _open(source) as container:
+        return next(container.decode(video=0)).rotation
+
+
 def _upscale_video(source: str, target: str) -> dict[str, Any]:
     """Double a video: the frames enlarged, their times kept, the sound copied."""
     import av
@@ -150,6 +165,7 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
         output = after.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "20"})
         output.width, output.height, output.pix_fmt = width, height, "yuv420p"
         output.codec_context.thread_count = _ENCODER_THREADS
+        output.set_display_rotation(_rotation(source))
         if video.time_base is not None:
             output.time_base = output.codec_context.time_base = video.time_base
         reformatter, total, done = VideoReformatter(), max(1, video.frames), 0

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Generator
 from fractions import Fraction
 from typing import Any
 
@@ -17,12 +16,6 @@ from piapi_mcp.sandbox.samples import SAMPLES, Sample
 from piapi_mcp.sandbox.server import SandboxServer
 
 GRID_V6 = Sample("6", is_grid=True).task_id
-
-
-@pytest.fixture
-def http(base_url: str) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False, timeout=30) as client:
-        yield client
 
 
 def submit(http: httpx.Client, model: str, task_input: dict[str, Any], **more: Any) -> httpx.Response:
@@ -189,7 +182,7 @@ def test_it_can_answer_anything(http: httpx.Client, sandbox: SandboxControl) -> 
 @pytest.mark.parametrize(("when", "bought"), [("before", 0), ("after", 1), ("midway", 1)])
 def test_it_can_cut_the_connection(http: httpx.Client, sandbox: SandboxControl, when: str, bought: int) -> None:
     sandbox.fault("create", "cut", when=when)
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):  # which, depends on how much was still unread
         submit_midjourney(http)
     assert len(sandbox.tasks()) == bought
 

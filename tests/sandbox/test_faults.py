@@ -1,0 +1,93 @@
+"""Ours: every planned misbehaviour is what a client on the other side of a real connection sees."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.world import Route
+
+GRID = Sample("6", is_grid=True)
+BODY = {"model": "midjourney", "task_type": "upscale", "input": {"origin_task_id": GRID.task_id, "index": "3"}}
+UPLOAD = {"file_name": "a.bin", "file_data": "aaaa"}
+
+CALLS: dict[Route, Callable[[httpx.Client], httpx.Response]] = {
+    "create": lambda http: http.post("/api/v1/task", json=BODY),
+    "read": lambda http: http.get(f"/api/v1/task/{GRID.task_id}"),
+    "cancel": lambda http: http.delete(f"/api/v1/task/{GRID.task_id}"),
+    "account": lambda http: http.get("/account/info"),
+    "history": lambda http: http.get("/api/open/tasks/histories"),
+    "upload": lambda http: http.post("/api/ephemeral_resource", json=UPLOAD),
+    "result": lambda http: http.get(f"/results/{GRID.file_name}"),
+}
+
+
+@pytest.mark.parametrize("route", CALLS)
+def test_every_route_can_answer_something_else_once(http: httpx.Client, sandbox: SandboxControl, route: Route) -> None:
+    sandbox.fault(route, "answer", status=502, body="<html>bad gateway</html>", headers={"content-type": "text/html"})
+    first, second = CALLS[route](http), CALLS[route](http)
+    assert (first.status_code, first.text) == (502, "<html>bad gateway</html>")
+    assert second.status_code != 502
+
+
+@pytest.mark.parametrize("when", ["before", "after", "midway"])
+@pytest.mark.parametrize("route", CALLS)
+def test_every_route_can_be_cut_off(http: httpx.Client, sandbox: SandboxControl, route: Route, when: str) -> None:
+    sandbox.fault(route, "cut", when=when)
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        CALLS[route](http)
+    assert CALLS[route](http).status_code != 502
+
+
+def test_a_reply_that_breaks_off_brings_its_head_and_a_part(http: httpx.Client, sandbox: SandboxControl) -> None:
+    sandbox.fault("result", "cut", when="midway")
+    with http.stream("GET", f"/results/{GRID.file_name}") as reply:
+        with pytest.raises(httpx.RemoteProtocolError):
+            reply.read()
+        assert reply.status_code == 200
+        assert 0 < reply.num_bytes_downloaded < int(reply.headers["content-length"])
+
+
+@pytest.mark.parametrize(("when", "bought"), [("before", 0), ("after", 1)])
+def test_a_bad_answer_hides_whether_the_request_took_effect(
+    http: httpx.Client, sandbox: SandboxControl, when: str, bought: int
+) -> None:
+    sandbox.fault("create", "answer", when=when, status=500)
+    assert CALLS["create"](http).status_code == 500
+    assert len(sandbox.tasks()) == bought
+    spent = 100_000_000 - http.get("/account/info").json()["data"]["wallet"]["point_remain"]
+    assert spent == 100_000 * bought
+
+
+def test_a_completed_task_can_keep_its_result_to_itself(http: httpx.Client, sandbox: SandboxControl) -> None:
+    sandbox.set(null_outputs=True)
+    task = CALLS["read"](http).json()["data"]
+    assert (task["status"], task["output"]) == ("completed", None)
+
+
+def test_the_log_tells_what_came_but_never_the_key(http: httpx.Client, base_url: str, sandbox: SandboxControl) -> None:
+    created = CALLS["create"](http)
+    httpx.get(f"{base_url}/results/{GRID.file_name}", trust_env=False)
+    create, result = sandbox.requests()
+    size = len(created.request.content)
+    assert create == {
+        "route": "create",
+        "method": "POST",
+        "path": "/api/v1/task",
+        "has_key": True,
+        "content_length": size,
+        "is_chunked": False,
+        "body_bytes": size,
+    }
+    assert (result["route"], result["has_key"]) == ("result", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/_sandbox/settings", {"mood": 1}), ("/_sandbox/faults", {"route": "create", "tune": 1})]
+)
+def test_a_wish_that_the_sandbox_does_not_know_is_refused(
+    http: httpx.Client, path: str, body: dict[str, object]
+) -> None:
+    assert http.post(path, json=body).status_code == 400

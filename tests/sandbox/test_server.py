@@ -1,0 +1,97 @@
+"""Ours: the sandbox's own life, from start to stop, and how its tasks advance."""
+
+import base64
+import threading
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from clips import make_clip
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.server import SandboxServer
+from piapi_mcp.sandbox.world import Settings
+
+MIDJOURNEY = {
+    "model": "midjourney",
+    "task_type": "upscale",
+    "input": {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"},
+}
+
+
+def connect(server: SandboxServer) -> httpx.Client:
+    return httpx.Client(base_url=server.base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False, timeout=30)
+
+
+def test_a_sandbox_that_is_stopped_at_once_ends() -> None:
+    server = SandboxServer()
+    server.start()
+    server.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.base_url, trust_env=False)
+
+
+def test_stopping_ends_the_work_that_is_under_way() -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    with SandboxServer(settings=Settings(pending_s=0)) as server, connect(server) as http:
+        clip = base64.b64encode(make_clip(width=1280, height=720, frames=240)).decode()
+        body = {"model": "Qubico/video-toolkit", "task_type": "upscale", "input": {"video": clip}}
+        task_id = http.post("/api/v1/task", json=body).json()["data"]["task_id"]
+        assert http.get(f"/api/v1/task/{task_id}").json()["data"]["status"] in ("pending", "processing")
+    assert {thread.name for thread in threading.enumerate()} == before
+
+
+def test_a_taken_port_is_said_at_the_start() -> None:
+    with SandboxServer() as server, pytest.raises(OSError, match="in use"):
+        SandboxServer(port=int(server.base_url.rpartition(":")[2])).start()
+
+
+def test_it_serves_both_loopback_addresses() -> None:
+    for host in ("127.0.0.1", "localhost"):
+        with SandboxServer(host=host) as server, connect(server) as http:
+            assert http.get("/account/info").status_code == 200
+
+
+def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ticks = iter(range(10**6))
+    with (
+        SandboxServer(
+            settings=Settings(looks=3, does_work=False), clock=lambda: start + timedelta(seconds=next(ticks))
+        ) as server,
+        connect(server) as http,
+    ):
+        task = http.post("/api/v1/task", json=MIDJOURNEY).json()["data"]
+        looks = [http.get(f"/api/v1/task/{task['task_id']}").json()["data"] for _ in range(3)]
+    metas = [seen["meta"] for seen in (task, *looks)]
+    not_yet = "0001-01-01T00:00:00Z"
+    assert [(meta["started_at"] != not_yet, meta["ended_at"] != not_yet) for meta in metas] == [
+        (False, False),
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    last = metas[-1]
+    assert "2026-01-01T00:00:00" < last["created_at"] < last["started_at"] < last["ended_at"] < "2026-01-01T00:01:00"
+
+
+def test_a_midjourney_task_tells_its_progress(sandbox: SandboxControl, base_url: str) -> None:
+    sandbox.set(looks=4)
+    with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
+        task_id = http.post("/api/v1/task", json=MIDJOURNEY).json()["data"]["task_id"]
+        looks = [http.get(f"/api/v1/task/{task_id}").json()["data"] for _ in range(4)]
+    assert [look["output"]["progress"] for look in looks] == [0, 50, 75, 100]
+
+
+def test_a_grid_shows_its_four_images(sandbox: SandboxControl, base_url: str) -> None:
+    """A captured reply: `temporary_image_urls`."""
+    del sandbox
+    with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
+        grid = http.get(f"/api/v1/task/{Sample('6', is_grid=True).task_id}").json()["data"]["output"]
+        assert len(grid["temporary_image_urls"]) == 4
+        pictures = {http.get(url).content for url in grid["temporary_image_urls"]}
+        upscaled = http.get(f"/api/v1/task/{Sample('6', is_grid=False).task_id}").json()["data"]["output"]
+    assert len(pictures) == 4
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert upscaled["temporary_image_urls"] is None
