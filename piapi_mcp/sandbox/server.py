@@ -2,12 +2,14 @@
 
 import asyncio
 import ipaddress
+import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 import uvicorn
@@ -87,16 +89,27 @@ class SandboxServer:
         self._running = (server, thread)
 
     def wait(self) -> None:
-        """Return when the server has ended, which it does not do by itself."""
+        """Return when the server has ended, which it does at SIGTERM, and not by itself. For the main thread only."""
         if self._running:
-            _, thread = self._running
-            while thread.is_alive():
-                thread.join(timeout=1)  # on Windows a join without a limit cannot be interrupted
+            server, _ = self._running
+
+            def end(_signal: int, _frame: FrameType | None) -> None:
+                server.should_exit = True
+
+            before = signal.signal(signal.SIGTERM, end)
+            self._join()
+            signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
         """End the server and whatever it works on, and remove its results."""
         if self._running:
             server, _ = self._running
             server.should_exit = True
-            self.wait()
+            self._join()
             self._running = None
+
+    def _join(self) -> None:
+        if self._running:
+            _, thread = self._running
+            while thread.is_alive():
+                thread.join(timeout=1)  # on Windows a join without a limit cannot be interrupted

@@ -1,8 +1,12 @@
 """Ours: the sandbox's own life, from start to stop, and how its tasks advance."""
 
 import base64
+import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -40,6 +44,25 @@ def test_stopping_ends_the_work_that_is_under_way() -> None:
         task_id = http.post("/api/v1/task", json=body).json()["data"]["task_id"]
         assert http.get(f"/api/v1/task/{task_id}").json()["data"]["status"] in ("pending", "processing")
     assert {thread.name for thread in threading.enumerate()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_a_sandbox_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    program = """
+from piapi_mcp.sandbox.server import SandboxServer
+with SandboxServer() as server:
+    print(server.base_url, flush=True)
+    server.wait()
+"""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        assert httpx.get(f"{url}/nowhere", trust_env=False).status_code == 404
+        assert [path.name.startswith("piapi-sandbox-") for path in tmp_path.iterdir()] == [True]
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_port_is_said_at_the_start() -> None:
