@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from piapi_mcp.errors import PiAPIError, SettingsError
 from piapi_mcp.settings import LogLevel, Settings
 
 _EXIT_SETTINGS = 2
+_SHUTDOWN_S = 10
+"""How long running calls may still be answered when an HTTP server stops, in seconds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +44,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Settings come from the environment: PIAPI_API_KEY and others, see the README.",
     )
     parser.add_argument("--version", action="version", version=f"piapi-mcp {piapi_mcp.__version__}")
-    parser.add_argument("--transport", choices=["stdio"], default="stdio", help="how clients connect (default: stdio)")
+    parser.add_argument(
+        "--transport",
+        choices=["stdio", "sse", "streamable-http"],
+        default="stdio",
+        help="how clients connect (default: stdio); either HTTP name serves both /mcp and /sse",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="over HTTP: address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="over HTTP: port (default: %(default)s)")
+    parser.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME", help="over HTTP: a name that clients call it by"
+    )
+    parser.add_argument(
+        "--allowed-origin", action="append", default=[], metavar="ORIGIN", help="over HTTP: a web page that may call it"
+    )
     parser.add_argument(
         "--sandbox", action="store_true", help="use the built-in sandbox instead of PiAPI: no key, nothing paid"
     )
@@ -81,11 +97,48 @@ def _serve(arguments: argparse.Namespace) -> int:
             from piapi_mcp.sandbox.server import SandboxServer
 
             settings = settings.for_sandbox(stack.enter_context(SandboxServer()).base_url)
+        if arguments.transport != "stdio":
+            _serve_http(settings, arguments)
+            return 0
         try:
             build_server(settings, log_level=arguments.log_level).run("stdio")
         except* BrokenPipeError:
             pass  # the client is gone, which is how many of them say good-bye
     return 0
+
+
+def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
+    import uvicorn
+
+    from piapi_mcp.serving.http import Listen, build_app
+
+    listen = Listen(arguments.host, tuple(arguments.allowed_host), tuple(arguments.allowed_origin))
+    app = build_app(settings, listen, log_level=arguments.log_level)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
+    with _bind(arguments.host, arguments.port) as listening:
+        address = f"http://{arguments.host}:{listening.getsockname()[1]}"
+        print(f"piapi-mcp serves {address}/mcp and {address}/sse", file=sys.stderr, flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to *host* and *port*, 0 for any that is free.
+
+    Raises:
+        SettingsError: If that cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, for asyncio sends at once only on sockets that say they are TCP.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise SettingsError(
+            f"{host}:{port} cannot be listened on ({error}). Choose another --host or --port."
+        ) from None
+    return listening
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -62,6 +62,9 @@ class Settings(BaseModel):
     output_dir: Path | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
     """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
 
+    access_token: HeaderSecret | None = Field(default=None, alias="PIAPI_MCP_ACCESS_TOKEN")
+    """Over HTTP: who brings it as a bearer token may use this server's own PiAPI key."""
+
     previews: bool = Field(default=True, alias="PIAPI_PREVIEWS")
     """Whether finished results are shown as small pictures in the conversation."""
 
@@ -94,7 +97,7 @@ def _is_unset(value: str) -> bool:
     return not value or (value.startswith("${") and value.endswith("}"))
 
 
-_SECRETS = ("PIAPI_API_KEY", "PIAPI_WEBHOOK_SECRET")
+_SECRETS = ("PIAPI_API_KEY", "PIAPI_WEBHOOK_SECRET", "PIAPI_MCP_ACCESS_TOKEN")
 _ALLOWED = {
     "PIAPI_BASE_URL": "an http or https URL without credentials, such as https://api.piapi.ai",
     "PIAPI_SERVICE_MODE": "public or private",

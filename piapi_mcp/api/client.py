@@ -210,6 +210,14 @@ class PiAPIClient:
             raise unreachable(f"HTTP {reply.status} without a url")
         return found
 
+    async def ping(self) -> None:
+        """Return if PiAPI answers at all, whatever it says.
+
+        Raises:
+            UnreachableError: It does not.
+        """
+        await self._exchange(self._http.build_request("GET", self._base_url))
+
     async def _read(self, path: str, query: Mapping[str, str | int] | None = None) -> Reply:
         try:
             async with asyncio.timeout(_READ_DEADLINE_S):

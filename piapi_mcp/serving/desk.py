@@ -1,4 +1,12 @@
-"""What the tools work with, made when the first call needs it: clients drop servers that start slowly."""
+"""What the tools work with, made when the first call needs it: clients drop servers that start slowly.
+
+Over HTTP each key has a service of its own: ledger, waits and budgets of one key are nothing to another.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from pydantic import SecretStr
 
 from piapi_mcp.errors import UnauthorizedError
 from piapi_mcp.settings import Settings
@@ -8,33 +16,77 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from piapi_mcp.tasks.service import TaskService
 
+_NO_KEY = (
+    "No PiAPI key is set. Get one at https://piapi.ai/workspace/key, set PIAPI_API_KEY in the env block of this "
+    "server's entry in the client's configuration (clients pass on no other variables), and restart the client. "
+    "Nothing was submitted."
+)
+_NO_KEY_OVER_HTTP = (
+    "No PiAPI key came with the request, and this server has none of its own. Get one at "
+    "https://piapi.ai/workspace/key and send it in the header x-api-key. Nothing was submitted."
+)
+
+
+_MAX_SERVICES = 500
+_LONGEST_CALL_S = 120.0
+
+
+async def _close_later(service: "TaskService") -> None:
+    try:
+        await asyncio.sleep(_LONGEST_CALL_S)
+    finally:
+        await service.close()
+
 
 class Desk:
     """Hands out the service that a call is entitled to."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, over_http: bool = False) -> None:
         self._settings = settings
-        self._service: TaskService | None = None
+        self._over_http = over_http
+        self._services: dict[str, TaskService] = {}
+        self._closing = set[asyncio.Task[None]]()
 
-    def service(self) -> "TaskService":
-        """Return the service for this call.
+    def service(self, headers: Mapping[str, str] | None) -> "TaskService":
+        """Return the service for a call that came with *headers* (None over stdio).
 
         Raises:
-            UnauthorizedError: If no PiAPI key is set.
+            UnauthorizedError: If there is no PiAPI key to work with.
         """
-        if self._settings.api_key is None:
-            raise UnauthorizedError(
-                "No PiAPI key is set. Get one at https://piapi.ai/workspace/key, set PIAPI_API_KEY in the env block "
-                "of this server's entry in the client's configuration (clients pass on no other variables), and "
-                "restart the client. Nothing was submitted."
-            )
-        if self._service is None:
+        key = self._key_of(headers or {}) or self._settings.api_key
+        if key is None:
+            raise UnauthorizedError(_NO_KEY_OVER_HTTP if self._over_http else _NO_KEY)
+        service = self._services.pop(key.get_secret_value(), None)
+        if service is None:
             from piapi_mcp.tasks.service import open_service
 
-            self._service = open_service(self._settings, self._settings.api_key)
-        return self._service
+            service = open_service(self._settings, key, reads_local_files=not self._over_http)
+            self._make_room()
+        # Put last again: the first in line is the one not used for longest.
+        self._services[key.get_secret_value()] = service
+        return service
+
+    def _make_room(self) -> None:
+        """Let go of the service not used for longest; a call that still works with it has time to finish."""
+        if len(self._services) >= _MAX_SERVICES:
+            longest_unused = self._services.pop(next(iter(self._services)))
+            closing = asyncio.create_task(_close_later(longest_unused))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Let submissions that are under way finish, then close the connections."""
-        if self._service is not None:
-            await self._service.close()
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        for service in self._services.values():
+            await service.close()
+        self._services.clear()
+
+    def _key_of(self, headers: Mapping[str, str]) -> SecretStr | None:
+        """Return the PiAPI key that the request brought along; a bearer is one unless it is the access token."""
+        if key := headers.get("x-api-key"):
+            return SecretStr(key)
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        is_key = scheme.lower() == "bearer" and bearer and self._settings.access_token is None
+        return SecretStr(bearer.strip()) if is_key else None

@@ -17,23 +17,32 @@ INSTRUCTIONS = (
 )
 
 
-def build_server(settings: Settings, *, log_level: LogLevel = "WARNING") -> MCPServer[Desk]:
-    """Return the server with all its tools; nothing is connected before the first call needs it."""
+def build_server(settings: Settings, *, log_level: LogLevel = "WARNING", desk: Desk | None = None) -> MCPServer[Desk]:
+    """Return the server with all its tools; nothing is connected before the first call needs it.
+
+    Args:
+        settings: What the operator set.
+        log_level: What to log.
+        desk: One that many connections share, over HTTP, closed by who made it; None makes one for each connection.
+    """
 
     @asynccontextmanager
     async def lifespan(_server: MCPServer[Desk]) -> AsyncGenerator[Desk]:
-        desk = Desk(settings)
-        try:
+        if desk is not None:
             yield desk
+            return
+        own = Desk(settings)
+        try:
+            yield own
         finally:
-            await desk.close()
+            await own.close()
 
     return MCPServer(
         "piapi-mcp",
         title="PiAPI upscaling",
         version=piapi_mcp.__version__,
         instructions=INSTRUCTIONS,
-        tools=[*build_tools()],
+        tools=[*build_tools(local_files=desk is None)],
         lifespan=lifespan,
         log_level=log_level,
     )

@@ -24,6 +24,11 @@ from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.waiting import OnTick
 
+# Heavy to import (HTTP client, media): named here for the annotations only.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from piapi_mcp.tasks.service import TaskService
+
 TaskAnswer = Annotated[CallToolResult, Task]
 SavedAnswer = Annotated[CallToolResult, SavedResult]
 ListAnswer = Annotated[CallToolResult, TaskList]
@@ -45,7 +50,7 @@ async def midjourney_upscale(
     allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
     """Submit a Midjourney upscale and answer with the task."""
-    service = _desk(ctx).service()
+    service = _service(ctx)
     options = Options(
         webhook_endpoint=webhook_endpoint,
         webhook_secret=_secret(webhook_secret),
@@ -73,7 +78,7 @@ async def video_upscale(
     allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
     """Submit a video upscale and answer with the task."""
-    service = _desk(ctx).service()
+    service = _service(ctx)
     options = Options(
         webhook_endpoint=webhook_endpoint,
         webhook_secret=_secret(webhook_secret),
@@ -100,7 +105,7 @@ async def image_upscale(
     allow_repeat: args.AllowRepeat = False,
 ) -> TaskAnswer:
     """Submit an upscale of a picture and answer with the task."""
-    service = _desk(ctx).service()
+    service = _service(ctx)
     options = Options(
         webhook_endpoint=webhook_endpoint,
         webhook_secret=_secret(webhook_secret),
@@ -122,31 +127,31 @@ async def image_upscale(
 
 async def save_result(ctx: ToolContext, task_id: args.TaskId, directory: args.Directory = None) -> SavedAnswer:
     """Save a task's results."""
-    return model_result(await _desk(ctx).service().save(task_id, directory))
+    return model_result(await _service(ctx).save(task_id, directory))
 
 
 async def get_task(
     ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0, preview: args.Preview = True
 ) -> TaskAnswer:
     """Look at a task, and wait for its end if asked to."""
-    service = _desk(ctx).service()
+    service = _service(ctx)
     task = await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds))
     return task_result(task, await service.preview(task) if preview else None)
 
 
 async def cancel_task(ctx: ToolContext, task_id: args.TaskId) -> TaskAnswer:
     """Cancel a task that is still pending."""
-    return task_result(await _desk(ctx).service().cancel(task_id))
+    return task_result(await _service(ctx).cancel(task_id))
 
 
 async def list_tasks(ctx: ToolContext, limit: args.Limit = 20, status: args.Status = None) -> ListAnswer:
     """List the account's tasks."""
-    return model_result(await _desk(ctx).service().list_tasks(limit=limit, status=status))
+    return model_result(await _service(ctx).list_tasks(limit=limit, status=status))
 
 
 async def get_account(ctx: ToolContext) -> AccountAnswer:
     """Tell what the account can spend."""
-    return model_result(await _desk(ctx).service().account())
+    return model_result(await _service(ctx).account())
 
 
 _PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
@@ -155,10 +160,10 @@ _WRITING = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempot
 _CANCELLING = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
 
-def build_tools() -> list[StrictTool]:
-    """Return the tools in the order in which clients list them."""
+def build_tools(*, local_files: bool = True) -> list[StrictTool]:
+    """Return the tools in the order in which clients list them; *local_files* tells whether the user's disk is here."""
     limits = VIDEO_LIMITS
-    return [
+    tools = [
         StrictTool.make(
             midjourney_upscale,
             title="Upscale a Midjourney image",
@@ -217,6 +222,7 @@ def build_tools() -> list[StrictTool]:
             annotations=_READING,
         ),
     ]
+    return [tool for tool in tools if local_files or tool.name != save_result.__name__]
 
 
 def _secret(text: str | None) -> SecretStr | None:
@@ -227,8 +233,8 @@ def _usd(amount: float | None) -> Decimal | None:
     return None if amount is None else Decimal(str(amount))
 
 
-def _desk(ctx: ToolContext) -> Desk:
-    return ctx.request_context.lifespan_context
+def _service(ctx: ToolContext) -> "TaskService":
+    return ctx.request_context.lifespan_context.service(ctx.headers)
 
 
 def _progress(ctx: ToolContext, wait_s: float) -> OnTick:

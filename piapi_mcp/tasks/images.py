@@ -7,19 +7,18 @@ from typing import Any
 
 from piapi_mcp.api.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale, quote_image_usd
 from piapi_mcp.errors import InputRejectedError, quote
-from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.image import ImageFacts, probe_image
 from piapi_mcp.media.remote import NotChecked, probe_image_url
-from piapi_mcp.media.sources import LocalFiles, MediaUrl, open_source
+from piapi_mcp.media.sources import MediaUrl, open_source
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order, config_of
+from piapi_mcp.tasks.orders import Order, Reach, config_of
 
 _UPPER_BOUND = "PiAPI does not say whether it charges the pixels of the input or of the output: the quote is the most."
 
 
 async def order_image_upscale(
-    settings: Settings, options: Options, fetcher: Fetcher, *, image: str, scale: ImageScale, face_enhance: bool
+    settings: Settings, options: Options, reach: Reach, *, image: str, scale: ImageScale, face_enhance: bool
 ) -> Order:
     """Return the order for upscaling *image*: a path, a URL, a data URI or base64.
 
@@ -27,12 +26,13 @@ async def order_image_upscale(
         InputRejectedError: It cannot be opened, or PiAPI would refuse it.
     """
     config = config_of(options, settings)
-    local = LocalFiles.below(settings.allowed_dirs)
-    media = await asyncio.to_thread(open_source, image, argument="image", local=local, max_bytes=IMAGE_LIMITS.max_bytes)
+    media = await asyncio.to_thread(
+        open_source, image, argument="image", local=reach.local, max_bytes=IMAGE_LIMITS.max_bytes
+    )
     how: dict[str, object] = {"scale": scale, "face_enhance": face_enhance}
     if isinstance(media, MediaUrl):
         order = Order(IMAGE_UPSCALE, {"image": media.url} | how, config, summary=f"picture at {quote(media.url)}")
-        facts = await probe_image_url(media, fetcher)
+        facts = await probe_image_url(media, reach.fetcher)
         if isinstance(facts, NotChecked):
             note = (
                 f"The picture at the URL was not checked here ({facts.reason}): PiAPI checks it, its size is the price."

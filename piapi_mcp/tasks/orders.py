@@ -10,10 +10,22 @@ from decimal import Decimal
 from piapi_mcp.api.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, ServiceMode
 from piapi_mcp.api.client import TaskConfig
 from piapi_mcp.errors import InputRejectedError
+from piapi_mcp.media.fetch import Fetcher
+from piapi_mcp.media.sources import LocalFiles
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.ledger import Draft
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.recovery import digest
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What may be opened here to see what is asked for."""
+
+    local: LocalFiles | None
+    """Local files; None for none at all."""
+    fetcher: Fetcher
+    """Files behind URLs."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from piapi_mcp.api.wire import COMPLETED, RemoteTask
 from piapi_mcp.errors import InputRejectedError, LedgerError, PiAPIError, dollars
 from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.preview import make_preview
+from piapi_mcp.media.sources import LocalFiles
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks import images, listing, orders, saving, videos
 from piapi_mcp.tasks.buying import Buyer, record_end
@@ -22,7 +23,7 @@ from piapi_mcp.tasks.ledger import Ledger
 from piapi_mcp.tasks.limits import check_price
 from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList, describe_dry_run, describe_task
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order
+from piapi_mcp.tasks.orders import Order, Reach
 from piapi_mcp.tasks.parents import look_at_parent
 from piapi_mcp.tasks.waiting import OnTick, Watcher
 
@@ -30,11 +31,31 @@ _KEPT_PREVIEWS = 32
 """Agents look at a finished task more than once."""
 
 
-def open_service(settings: Settings, api_key: SecretStr) -> "TaskService":
+def open_service(settings: Settings, api_key: SecretStr, *, reads_local_files: bool = True) -> "TaskService":
     """Return a service that spends *api_key*; close it when done."""
     client = PiAPIClient(api_key, base_url=settings.base_url)
-    identity = f"{settings.base_url} {api_key.get_secret_value()}"
-    return TaskService(settings, client, Ledger(_state_dir(settings) / "ledger.sqlite3", identity=identity))
+    ledger = _ledger(settings, f"{settings.base_url} {api_key.get_secret_value()}")
+    return TaskService(settings, client, ledger, reads_local_files=reads_local_files)
+
+
+async def check_ready(settings: Settings) -> None:
+    """Return if PiAPI answers and the ledger can be written.
+
+    Raises:
+        UnreachableError: PiAPI does not answer.
+        LedgerError: The ledger cannot be written.
+    """
+    ledger = _ledger(settings, "")
+    try:
+        await ledger.adopt_orphans()
+    finally:
+        await ledger.close()
+    async with PiAPIClient(SecretStr(""), base_url=settings.base_url) as client:
+        await client.ping()
+
+
+def _ledger(settings: Settings, identity: str) -> Ledger:
+    return Ledger(_state_dir(settings) / "ledger.sqlite3", identity=identity)
 
 
 def _state_dir(settings: Settings) -> Path:
@@ -54,9 +75,11 @@ class TaskService:
         client: PiAPIClient,
         ledger: Ledger,
         *,
+        reads_local_files: bool = True,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._settings = settings
+        self._reads_local_files = reads_local_files
         self._client = client
         self._ledger = ledger
         self._buyer = Buyer(client, ledger, sleep=sleep)
@@ -93,7 +116,7 @@ class TaskService:
         Raises:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
         """
-        order = await videos.order_video_upscale(self._settings, options, self._fetcher, video)
+        order = await videos.order_video_upscale(self._settings, options, self._reach(), video)
         return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
 
     async def get(self, task_id: str, *, wait_s: float = 0, on_tick: OnTick | None = None) -> Task:
@@ -132,7 +155,7 @@ class TaskService:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
         """
         order = await images.order_image_upscale(
-            self._settings, options, self._fetcher, image=image, scale=scale, face_enhance=face_enhance
+            self._settings, options, self._reach(), image=image, scale=scale, face_enhance=face_enhance
         )
         return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
 
@@ -205,6 +228,10 @@ class TaskService:
             spent_today_usd=await self._ledger.spent_today_usd(),
             daily_budget_usd=self._settings.daily_budget_usd,
         )
+
+    def _reach(self) -> Reach:
+        local = LocalFiles.below(self._settings.allowed_dirs) if self._reads_local_files else None
+        return Reach(local, self._fetcher)
 
     async def _buy(self, order: Order, options: Options, *, wait_s: float, on_tick: OnTick | None) -> Task:
         """Check the price, submit, and wait for as long as asked.

@@ -8,13 +8,12 @@ from typing import Any
 from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_UPSCALE, quote_video_usd
 from piapi_mcp.api.client import TaskConfig
 from piapi_mcp.errors import InputRejectedError, quote
-from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.remote import NotChecked, probe_video_url
-from piapi_mcp.media.sources import LocalFiles, MediaUrl, open_source
+from piapi_mcp.media.sources import MediaUrl, open_source
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order, config_of
+from piapi_mcp.tasks.orders import Order, Reach, config_of
 
 # [?] what "10MB" is counted on is not said
 _LARGE_AS_BASE64 = (
@@ -22,17 +21,18 @@ _LARGE_AS_BASE64 = (
 )
 
 
-async def order_video_upscale(settings: Settings, options: Options, fetcher: Fetcher, video: str) -> Order:
+async def order_video_upscale(settings: Settings, options: Options, reach: Reach, video: str) -> Order:
     """Return the order for upscaling *video*: a path, a URL, a data URI or base64.
 
     Raises:
         InputRejectedError: It cannot be opened, or PiAPI would refuse it.
     """
     config = config_of(options, settings)
-    local = LocalFiles.below(settings.allowed_dirs)
-    media = await asyncio.to_thread(open_source, video, argument="video", local=local, max_bytes=VIDEO_LIMITS.max_bytes)
+    media = await asyncio.to_thread(
+        open_source, video, argument="video", local=reach.local, max_bytes=VIDEO_LIMITS.max_bytes
+    )
     if isinstance(media, MediaUrl):
-        return _order_of_url(media, await probe_video_url(media, fetcher), config)
+        return _order_of_url(media, await probe_video_url(media, reach.fetcher), config)
     with ExitStack() as stack:
         stack.enter_context(media)
         facts = await asyncio.to_thread(probe_video, media)

@@ -1,0 +1,188 @@
+"""The server over HTTP as a team runs it: a subprocess, real clients on both transports, keys that share nothing."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, cast
+
+import httpx
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.samples import SAMPLES, Sample
+from piapi_mcp.settings import Settings
+
+COMMAND = [sys.executable, "-m", "piapi_mcp", "--transport", "streamable-http", "--port", "0"]
+PAID = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
+TOKEN = "t0ken-of-the-team"
+OWN_KEY = "sandbox-s3cr3t-key"
+
+Era = Literal["auto", "legacy"]
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return own | {"PIAPI_BASE_URL": settings.base_url, "PIAPI_STATE_DIR": str(settings.state_dir)} | more
+
+
+@contextmanager
+def serve(settings: Settings, *arguments: str, **more: str) -> Generator[str]:
+    """Run the server and yield its address."""
+    env = environment(settings, **more)
+    with subprocess.Popen([*COMMAND, *arguments], env=env, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        assert line.startswith("piapi-mcp serves "), line
+        yield line.split()[2].removesuffix("/mcp")
+        server.terminate()
+
+
+@asynccontextmanager
+async def client(url: str, transport: str, era: Era, **headers: str) -> AsyncGenerator[Client]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx2.AsyncClient(headers=named, timeout=60) as http:
+        over_sse = sse_client(f"{url}/sse", headers=named)
+        over_http = streamable_http_client(f"{url}/mcp", http_client=http)
+        async with Client(over_sse if transport == "sse" else over_http, mode=era) as connected:
+            yield connected
+
+
+async def call(connected: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    result = await connected.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    return cast("dict[str, Any]", result.structured_content)
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable-http"])
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_client_submits_waits_with_progress_and_gets_the_result(
+    settings: Settings, sandbox: SandboxControl, transport: str, era: Era
+) -> None:
+    sandbox.set(looks=3)
+    heard: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        del total, message
+        heard.append(progress)
+
+    with serve(settings, PIAPI_API_KEY=OWN_KEY) as url:
+        async with client(url, transport, era) as connected:
+            names = [tool.name for tool in (await connected.list_tools()).tools]
+            submitted = await call(connected, "midjourney_upscale", PAID)
+            arguments = {"task_id": submitted["task_id"], "wait_seconds": 20}
+            done = await connected.call_tool("get_task", arguments, progress_callback=note)
+    assert "save_result" not in names
+    assert done.structured_content is not None
+    assert done.structured_content["status"] == "completed"
+    assert heard == sorted(set(heard))
+    assert heard
+
+
+async def test_keys_share_nothing(settings: Settings, sandbox: SandboxControl) -> None:
+    with serve(settings) as url:
+        async with client(url, "streamable-http", "legacy", x_api_key="sandbox-a") as a:
+            first = await call(a, "midjourney_upscale", PAID)
+        async with client(url, "streamable-http", "auto", authorization="Bearer sandbox-b") as b:
+            second = await call(b, "midjourney_upscale", PAID)
+            listed = await call(b, "list_tasks", {"limit": 100})
+            stolen = await b.call_tool("get_task", {"task_id": first["task_id"]})
+            cancelled = await b.call_tool("cancel_task", {"task_id": first["task_id"]})
+        async with client(url, "streamable-http", "legacy") as nobody:
+            refused = await nobody.call_tool("get_account", {})
+    assert first["task_id"] != second["task_id"]
+    known = {second["task_id"], *(sample.task_id for sample in SAMPLES)}
+    assert {task["task_id"] for task in listed["tasks"]} == known
+    assert stolen.is_error
+    assert cancelled.is_error
+    assert refused.is_error
+    assert "No PiAPI key came with the request" in str(refused.content)
+    assert len(sandbox.tasks()) == 2
+
+
+async def test_local_files_do_not_exist_over_http(settings: Settings, sandbox: SandboxControl) -> None:
+    with serve(settings, PIAPI_API_KEY=OWN_KEY, PIAPI_ALLOWED_DIRS="/") as url:
+        async with client(url, "streamable-http", "auto") as connected:
+            result = await connected.call_tool("video_upscale", {"video": "/etc/passwd"})
+    assert result.is_error
+    assert "this server reads none" in str(result.content)
+    assert sandbox.requests() == []
+
+
+def test_the_access_token_opens_the_servers_own_key(settings: Settings) -> None:
+    with serve(settings, PIAPI_API_KEY=OWN_KEY, PIAPI_MCP_ACCESS_TOKEN=TOKEN) as url:
+
+        def status(headers: dict[str, str]) -> int:
+            return httpx.post(f"{url}/mcp", json=INITIALIZE, headers=ACCEPT | headers, trust_env=False).status_code
+
+        assert status({}) == 401
+        assert status({"authorization": "Bearer wrong"}) == 401
+        assert status({"authorization": f"Bearer {TOKEN}"}) == 200
+        assert status({"x-api-key": "sandbox-own"}) == 200
+        assert httpx.get(f"{url}/sse", trust_env=False).status_code == 401
+        assert httpx.get(f"{url}/healthz", trust_env=False).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({"host": "evil.example"}, 421, id="another-host"),
+        pytest.param({"origin": "https://evil.example"}, 403, id="another-origin"),
+        pytest.param({"host": "mcp.example.com"}, 200, id="an-allowed-host"),
+        pytest.param({"origin": "https://app.example.com"}, 200, id="an-allowed-origin"),
+    ],
+)
+def test_host_and_origin_are_checked(settings: Settings, headers: dict[str, str], status: int) -> None:
+    allowed = ("--allowed-host", "mcp.example.com", "--allowed-origin", "https://app.example.com")
+    with serve(settings, *allowed) as url:
+        reply = httpx.post(f"{url}/mcp", json=INITIALIZE, headers=ACCEPT | headers, trust_env=False)
+    assert reply.status_code == status
+
+
+def test_readiness_tells_what_is_missing(settings: Settings) -> None:
+    with serve(settings) as url:
+        assert httpx.get(f"{url}/readyz", trust_env=False).json() == {"status": "ok"}
+    with serve(settings, PIAPI_BASE_URL="http://127.0.0.1:1") as url:
+        reply = httpx.get(f"{url}/readyz", trust_env=False)
+    assert reply.status_code == 503
+    assert "PiAPI could not be reached" in reply.json()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "text"),
+    [
+        pytest.param(
+            ["--host", "0.0.0.0"],  # noqa: S104 -- what must be refused
+            {"PIAPI_API_KEY": OWN_KEY},
+            "piapi-mcp: On 0.0.0.0 anybody who can connect could spend PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, "
+            "which clients then send as a bearer token; or unset PIAPI_API_KEY, so that each client brings its own "
+            "key; or listen on 127.0.0.1.\n",
+            id="its-own-key-for-anybody",
+        ),
+        pytest.param(
+            ["--host", "0.0.0.0"],  # noqa: S104 -- what must be refused
+            {},
+            "piapi-mcp: On 0.0.0.0 the server must know the names that clients call it by, or web pages could reach "
+            "it. Name each with --allowed-host, such as --allowed-host mcp.example.com:*\n",
+            id="no-name",
+        ),
+    ],
+)
+def test_an_open_server_is_not_started(
+    settings: Settings, arguments: list[str], more: dict[str, str], text: str
+) -> None:
+    env = environment(settings, **more)
+    done = subprocess.run([*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, text)
