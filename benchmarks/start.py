@@ -15,7 +15,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from mcp import Client
+from messages import INITIALIZE
 
 from piapi_mcp.serving.server import build_server
 from piapi_mcp.settings import Settings
@@ -36,12 +39,6 @@ async def echo(text: str) -> str:
 server.run("stdio")
 """
 OURS = "import sys; from piapi_mcp.cli import main; sys.argv = ['piapi-mcp']; main()"
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "b", "version": "1"}},
-}
 
 
 @dataclass(frozen=True)

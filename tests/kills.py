@@ -14,6 +14,7 @@ from typing import Any
 
 from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
+from messages import INITIALIZE
 
 from piapi_mcp.sandbox.control import SandboxControl
 from piapi_mcp.sandbox.samples import Sample
@@ -21,12 +22,6 @@ from piapi_mcp.sandbox.samples import Sample
 COMMAND = [sys.executable, "-m", "piapi_mcp"]
 TOOL = "midjourney_upscale"
 ARGUMENTS = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
-}
 
 
 @dataclass(frozen=True)

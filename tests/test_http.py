@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from messages import INITIALIZE
 
 from piapi_mcp.sandbox.control import SandboxControl
 from piapi_mcp.sandbox.samples import SAMPLES, Sample
@@ -24,12 +25,6 @@ TOKEN = "t0ken-of-the-team"
 OWN_KEY = "sandbox-s3cr3t-key"
 
 Era = Literal["auto", "legacy"]
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
-}
 ACCEPT = {"accept": "application/json, text/event-stream"}
 
 

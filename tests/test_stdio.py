@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import pytest
 from clips import make_clip
 from mcp import Client, StdioServerParameters
+from messages import INITIALIZE
 
 from piapi_mcp import __version__
 from piapi_mcp.sandbox.control import SandboxControl
@@ -19,12 +20,6 @@ from piapi_mcp.settings import Settings
 COMMAND = [sys.executable, "-m", "piapi_mcp"]
 KEY = "sandbox-s3cr3t-key"
 PAID = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
-}
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""When looks happen; what a wait survives is shown against the sandbox in test_service.py."""
+"""When looks happen; what a wait survives is shown against the sandbox in test_looking.py."""
 
 import itertools
 

@@ -1,0 +1,51 @@
+"""Waits and looks against the sandbox; when looks happen is in test_waiting."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from services import serve, upscale
+
+from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.settings import Settings
+
+
+async def test_many_waits_for_one_task_cost_no_more_looks_than_one(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(looks=3)
+    async with serve(settings) as service:
+        task_id = (await upscale(service)).task_id
+        assert task_id is not None
+        before = len(sandbox.requests("read"))
+        tasks = await asyncio.gather(*(service.get(task_id, wait_s=20) for _ in range(100)))
+    assert {task.status for task in tasks} == {"completed"}
+    assert len(sandbox.requests("read")) - before == 3
+
+
+async def test_a_cancelled_wait_leaves_the_others_waiting(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(looks=3)
+    async with serve(settings) as service:
+        task_id = (await upscale(service)).task_id
+        assert task_id is not None
+        given_up = asyncio.create_task(service.get(task_id, wait_s=20))
+        stays = asyncio.create_task(service.get(task_id, wait_s=20))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert (await stays).status == "completed"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"kind": "answer", "status": 502, "body": "<html>"}, id="502-page"),
+        pytest.param({"kind": "answer", "status": 429, "headers": {"retry-after": "1"}}, id="429"),
+        pytest.param({"kind": "cut"}, id="cut"),
+    ],
+)
+async def test_a_fault_at_a_look_ends_no_wait(
+    settings: Settings, sandbox: SandboxControl, fault: dict[str, Any]
+) -> None:
+    async with serve(settings) as service:
+        task_id = (await upscale(service)).task_id
+        assert task_id is not None
+        sandbox.fault("read", times=3, **fault)
+        assert (await service.get(task_id, wait_s=20)).status == "completed"
