@@ -82,6 +82,7 @@ async def test_a_client_submits_waits_with_progress_and_gets_the_result(
     assert "save_result" not in names
     assert done.structured_content is not None
     assert done.structured_content["status"] == "completed"
+    assert "save_result" not in done.structured_content["next_step"]
     assert heard == sorted(set(heard))
     assert heard
 

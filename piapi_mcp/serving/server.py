@@ -11,9 +11,10 @@ from piapi_mcp.serving.tools import build_tools
 from piapi_mcp.settings import LogLevel, Settings
 
 INSTRUCTIONS = (
-    "Upscales Midjourney images and videos with PiAPI. Submitting costs money and answers at once with a task_id; "
-    "tasks run from seconds to many minutes. Follow a task with get_task and wait_seconds until its status is "
-    "completed or failed, then give the user the links. A slow task goes on by itself: never submit it again."
+    "Upscales Midjourney images, videos and pictures with PiAPI. Submitting costs money (dry_run tells how much) and "
+    "answers at once with a task_id; tasks run from seconds to many minutes. Follow a task with get_task and "
+    "wait_seconds until its status is completed or failed, then give the user the links. A slow task goes on by "
+    "itself: never submit it again. list_tasks shows the Midjourney tasks that can be upscaled."
 )
 
 

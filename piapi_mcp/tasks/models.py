@@ -166,8 +166,10 @@ def describe_dry_run(quoted_usd: Decimal | None, unpriced: str, notes: tuple[str
     )
 
 
-def describe_task(remote: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()) -> Task:
-    """Return *remote* as agents read it."""
+def describe_task(
+    remote: RemoteTask, *, can_save: bool, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()
+) -> Task:
+    """Return *remote* as agents read it; *can_save* tells whether results can be saved from here."""
     return Task(
         task_id=remote.task_id,
         status=remote.status,
@@ -182,13 +184,13 @@ def describe_task(remote: RemoteTask, *, quoted_usd: Decimal | None = None, note
         created_at=remote.created_at,
         started_at=remote.started_at,
         ended_at=remote.ended_at,
-        next_step=_next_step(remote),
+        next_step=_next_step(remote, can_save=can_save),
     )
 
 
-def _next_step(remote: RemoteTask) -> str:
+def _next_step(remote: RemoteTask, *, can_save: bool) -> str:
     if remote.status == COMPLETED:
-        return _next_step_of_completed(remote)
+        return _next_step_of_completed(remote, can_save=can_save)
     if remote.is_cancelled:
         return "It was cancelled. Submit again only if the user still wants it."
     if remote.status == FAILED and remote.consumed_usd:
@@ -198,10 +200,14 @@ def _next_step(remote: RemoteTask) -> str:
     return "It is running: call get_task with this task_id and wait_seconds 25 until it has ended; do not submit again."
 
 
-def _next_step_of_completed(remote: RemoteTask) -> str:
+def _next_step_of_completed(remote: RemoteTask, *, can_save: bool) -> str:
     kept = f"PiAPI deletes results after about {RESULTS_KEPT_DAYS} days"
-    if remote.result_urls:
+    if remote.result_urls and can_save:
         return f"Give the user the links in result_urls, and call save_result if they want the files: {kept}."
-    if remote.result_base64:
+    if remote.result_urls:
+        return f"Give the user the links in result_urls, to be downloaded soon: {kept}."
+    if remote.result_base64 and can_save:
         return f"Call save_result to write the result to the user's disk: {kept}."
+    if remote.result_base64:
+        return "PiAPI gave no link to the result: tell the user to download it in PiAPI's workspace."
     return "PiAPI calls it completed but gave no result yet: call get_task again in some seconds."

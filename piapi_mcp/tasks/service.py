@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -131,7 +132,7 @@ class TaskService:
         else:
             remote = await self._client.read_task(task_id)
         await record_end(self._ledger, remote)
-        return describe_task(remote)
+        return self._describe(remote)
 
     async def close(self) -> None:
         """Let submissions that are under way finish, then close connections and ledger."""
@@ -206,7 +207,7 @@ class TaskService:
         await self._client.cancel_task(task_id)
         after = await self._client.read_task(task_id)
         await record_end(self._ledger, after)
-        return describe_task(after, notes=(_refund(after),))
+        return self._describe(after, notes=(_refund(after),))
 
     async def list_tasks(self, *, limit: int, status: str | None = None) -> TaskList:
         """See `listing.list_tasks`."""
@@ -228,6 +229,10 @@ class TaskService:
             spent_today_usd=await self._ledger.spent_today_usd(),
             daily_budget_usd=self._settings.daily_budget_usd,
         )
+
+    def _describe(self, task: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()) -> Task:
+        # Whose files may not be read, on their disk nothing is saved either.
+        return describe_task(task, can_save=self._reads_local_files, quoted_usd=quoted_usd, notes=notes)
 
     def _reach(self) -> Reach:
         local = LocalFiles.below(self._settings.allowed_dirs) if self._reads_local_files else None
@@ -253,7 +258,7 @@ class TaskService:
             with contextlib.suppress(PiAPIError):  # it is bought: its id matters more than why a look at it failed
                 task = await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)
                 await record_end(self._ledger, task)
-        return describe_task(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
+        return self._describe(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
 
 
 def _own_origins(base_url: str) -> frozenset[str]:
