@@ -6,9 +6,9 @@ Run by the tests against the committed table, and by `benchmarks/fault_matrix.py
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from clips import make_clip
+from clips import make_clip, make_image
 from pydantic import SecretStr
 
 from piapi_mcp.api.client import PiAPIClient
@@ -21,8 +21,8 @@ from piapi_mcp.tasks.models import Task
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.service import TaskService
 
-Tool = Literal["midjourney_upscale", "video_upscale"]
-TOOLS: tuple[Tool, ...] = ("midjourney_upscale", "video_upscale")
+Tool = Literal["midjourney_upscale", "video_upscale", "image_upscale"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
 KEY = SecretStr("sandbox-matrix-key")
 HTML = "<html><h1>Bad gateway</h1></html>"
 
@@ -126,15 +126,19 @@ def open_service(base_url: str, identity_url: str, folder: Path) -> TaskService:
 
 async def attempt(service: TaskService, tool: Tool, folder: Path, *, wait_s: float, waits: bool) -> tuple[str, str]:
     """Call a paid tool as an agent does; return what it is told, in short and in full."""
+    wait_s = wait_s if waits else 0
+    clip, image = folder / "clip.mp4", folder / "image.png"
+    if not clip.exists():
+        clip.write_bytes(make_clip(width=64, height=64, frames=10))
+        image.write_bytes(make_image())
     try:
         if tool == "midjourney_upscale":
             origin = Sample("6", is_grid=True).task_id
-            task = await service.upscale_midjourney(origin, "3", Options(), wait_s=wait_s if waits else 0)
+            task = await service.upscale_midjourney(origin, "3", Options(), wait_s=wait_s)
+        elif tool == "video_upscale":
+            task = await service.upscale_video(str(clip), Options(), wait_s=wait_s)
         else:
-            clip = folder / "clip.mp4"
-            if not clip.exists():
-                clip.write_bytes(make_clip(width=64, height=64, frames=10))
-            task = await service.upscale_video(str(clip), Options(), wait_s=wait_s if waits else 0)
+            task = await service.upscale_image(str(image), Options(), scale=2, face_enhance=False, wait_s=wait_s)
     except PiAPIError as error:
         return in_short(error), str(error)
     return describe(task), task.model_dump_json()

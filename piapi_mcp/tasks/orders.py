@@ -15,7 +15,7 @@ from piapi_mcp.media.sources import LocalFiles
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.ledger import Draft
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.recovery import digest
+from piapi_mcp.tasks.recovery import FILE, digest
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Order:
             model=self.product.model,
             task_type=self.product.task_type,
             summary=self.summary,
-            asked={name: digest(value) for name, value in short.items()},
+            asked={name: digest(value) if name in short else FILE for name, value in self.task_input.items()},
             quoted_usd=self.quoted_usd,
             expected_px=self.expected_px,
         )

@@ -18,6 +18,8 @@ _LOOKS_AFTER_S = (0.0, 1.0, 2.0)
 _CLOCK_SLACK_S = 30.0
 _LONGEST_SUBMISSION_S = 180.0
 _MAX_CANDIDATES = 10
+FILE = "file"
+"""Stands in the ledger for a file that was sent, in place of a digest."""
 
 
 class Recovery:
@@ -62,9 +64,9 @@ class Recovery:
 
     async def _certain(self, entry: Entry, candidates: list[RemoteTask]) -> RemoteTask | None:
         """Return the one of *candidates* that must be meant, if there is one."""
-        if entry.asked:  # PiAPI repeats what was asked for: it was compared
+        if FILE not in entry.asked.values():  # PiAPI repeats all that was asked for: it was compared
             return candidates[0] if candidates else None
-        # A file was sent, and there is nothing to compare: certain only while nothing else can be meant.
+        # A file was sent, and files cannot be compared: certain only while nothing else can be meant.
         lost = await self._ledger.recent(limit=_MAX_CANDIDATES, states=("unknown", "submitting"))
         rivals = [
             other
@@ -91,4 +93,5 @@ def _is_near(row: HistoryRow, entry: Entry) -> bool:
 
 def _contradicts(task: RemoteTask, entry: Entry) -> bool:
     """Say whether *task* was asked for with other words than *entry*, or does not tell with which."""
-    return any(digest(task.task_input.get(name)) != asked for name, asked in entry.asked.items())
+    comparable = {name: asked for name, asked in entry.asked.items() if asked != FILE}
+    return any(digest(task.task_input.get(name)) != asked for name, asked in comparable.items())

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from clips import make_image
 from services import serve, upscale, write_clip
 
 from piapi_mcp.errors import (
@@ -129,16 +130,23 @@ async def test_a_lost_task_that_shows_up_later_is_found_by_list_tasks(
     assert len(sandbox.tasks()) == 1
 
 
+@pytest.mark.parametrize("kind", ["video", "image"])
 async def test_two_lost_files_are_not_mistaken_for_each_other(
-    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path, kind: str
 ) -> None:
     """Ours: which of two files became the one task that shows up, nobody can say."""
     sandbox.fault("create", "cut")
     sandbox.fault("create", "cut", when="after", skip=1)
     async with serve(settings) as service:
-        for frames in (10, 11):
+        for size in (10, 11):
+            if kind == "video":
+                submission = service.upscale_video(write_clip(tmp_path, frames=size), Options())
+            else:
+                (tmp_path / "a.png").write_bytes(make_image(width=size))
+                path = str(tmp_path / "a.png")
+                submission = service.upscale_image(path, Options(), scale=2, face_enhance=False)
             with pytest.raises(OutcomeUnknownError):
-                await service.upscale_video(write_clip(tmp_path, frames=frames), Options())
+                await submission
         lines = (await service.list_tasks(limit=10)).tasks
     assert [line.status for line in lines].count("unknown") == 2
     assert sandbox.tasks()[0]["task_id"] in {line.task_id for line in lines}
