@@ -74,7 +74,7 @@ class Draft:
     summary: str
     """What is asked for, in a few words for a person."""
     asked: Mapping[str, str]
-    """Digests of the short fields of the input, by name: what a task found later is recognised by. `file` for a file."""
+    """Digests of the input's fields by name, `file` for a file: what a task found later is recognised by."""
     quoted_usd: Decimal | None
     """List price; None where it is not known."""
     expected_px: tuple[int, int] | None = None
