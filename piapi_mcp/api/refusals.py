@@ -118,7 +118,8 @@ def _reason(error: Exception) -> str:
 def _unauthorized(said: str, reply: Reply) -> PiAPIError:
     return UnauthorizedError(
         f"PiAPI did not accept the key (PiAPI said: {quote(said)}). Nothing was submitted or charged. "
-        "Set PIAPI_API_KEY to a valid key from https://piapi.ai/workspace/key and restart the server.",
+        "Use a valid key from https://piapi.ai/workspace/key: set PIAPI_API_KEY and restart the server, or over HTTP "
+        "send it as x-api-key.",
         status=reply.code,
     )
 

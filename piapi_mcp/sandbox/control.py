@@ -39,14 +39,14 @@ class SandboxControl:
         """Return what was asked since the last reset, of one *route* where given."""
         return [request for request in self._state()["requests"] if route in (None, request["route"])]
 
-    def wait_for(self, route: Route, *, timeout_s: float = 10) -> None:
-        """Return as soon as *route* was asked once.
+    def wait_for(self, route: Route, *, times: int = 1, timeout_s: float = 10) -> None:
+        """Return as soon as *route* was asked so many *times*.
 
         Raises:
             TimeoutError: If that takes longer than *timeout_s* seconds.
         """
         ends_at = time.monotonic() + timeout_s
-        while not self.requests(route):
+        while len(self.requests(route)) < times:
             if time.monotonic() > ends_at:
                 raise TimeoutError
             time.sleep(0.01)

@@ -24,7 +24,7 @@ from piapi_mcp.errors import (
     UnreachableError,
     dollars,
 )
-from piapi_mcp.tasks.ledger import LEASE_S, Entry, Ledger
+from piapi_mcp.tasks.ledger import LEASE_S, Claim, Entry, Ledger
 from piapi_mcp.tasks.orders import Order
 from piapi_mcp.tasks.recovery import Recovery
 
@@ -57,6 +57,7 @@ class Buyer:
         self._sleep = sleep
         self._recovery = Recovery(client, ledger, sleep=sleep)
         self._submissions: dict[int, asyncio.Task[Purchase]] = {}
+        self._withdrawals: set[asyncio.Task[None]] = set()
 
     async def buy(self, order: Order, *, repeat: bool, daily_budget_usd: Decimal | None) -> Purchase:
         """Submit *order*, or answer with the task that the same request bought before.
@@ -67,7 +68,7 @@ class Buyer:
             BudgetError, LedgerError, RefusedError, UnreachableError: Nothing was bought.
             OutcomeUnknownError: Nobody can say whether it was bought.
         """
-        claim = await self._ledger.claim(order.draft(), repeat=repeat, daily_budget_usd=daily_budget_usd)
+        claim = await self._claim(order, repeat=repeat, daily_budget_usd=daily_budget_usd)
         if claim.is_new:
             return await self._stay_with(self._start(claim.entry, order))
         if under_way := self._submissions.get(claim.entry.id):
@@ -81,8 +82,27 @@ class Buyer:
 
     async def close(self) -> None:
         """Let submissions that are under way finish, for some seconds."""
-        if self._submissions:
-            await asyncio.wait(self._submissions.values(), timeout=_FINISH_S)
+        if unfinished := [*self._submissions.values(), *self._withdrawals]:
+            await asyncio.wait(unfinished, timeout=_FINISH_S)
+
+    async def _claim(self, order: Order, *, repeat: bool, daily_budget_usd: Decimal | None) -> Claim:
+        """Write *order* down; a caller that goes away meanwhile leaves nothing behind that looks submitted."""
+        claiming = asyncio.create_task(
+            self._ledger.claim(order.draft(), repeat=repeat, daily_budget_usd=daily_budget_usd)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            withdrawal = asyncio.create_task(self._withdraw(claiming))
+            self._withdrawals.add(withdrawal)
+            withdrawal.add_done_callback(self._withdrawals.discard)
+            raise
+
+    async def _withdraw(self, claiming: asyncio.Task[Claim]) -> None:
+        with contextlib.suppress(PiAPIError):
+            claim = await claiming
+            if claim.is_new:
+                await self._ledger.record_refusal(claim.entry.id)
 
     def _start(self, entry: Entry, order: Order) -> asyncio.Task[Purchase]:
         submission = asyncio.create_task(self._submit(entry, order, order.media.pop_all()))
@@ -142,13 +162,15 @@ class Buyer:
                 try:
                     task = await self._send(entry, order)
                 except OutcomeUnknownError as error:
-                    await self._ledger.record_unknown(entry.id)
+                    with contextlib.suppress(LedgerError):  # left as it is, it counts as unknown before long
+                        await self._ledger.record_unknown(entry.id)
                     found = await self._recovery.find(entry)
                     if found is None:
                         raise outcome_unknown(entry, error.reason) from error
                     return Purchase(found, entry.quoted_usd, (*order.notes, _FOUND_AGAIN))
                 except PiAPIError:
-                    await self._ledger.record_refusal(entry.id)
+                    with contextlib.suppress(LedgerError):  # what PiAPI said matters more
+                        await self._ledger.record_refusal(entry.id)
                     raise
         try:
             await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
@@ -181,9 +203,11 @@ class Buyer:
         return str(error)
 
     async def _with_running(self, error: RefusedError) -> str:
-        running = [entry.task_id for entry in await self._ledger.recent(limit=5, states=("submitted",))]
-        listed = ", ".join(task_id for task_id in running if task_id)
-        return f"{error} Submitted here and not seen to end: {listed}." if listed else str(error)
+        with contextlib.suppress(LedgerError):
+            running = [entry.task_id for entry in await self._ledger.recent(limit=5, states=("submitted",))]
+            if listed := ", ".join(task_id for task_id in running if task_id):
+                return f"{error} Submitted here and not seen to end: {listed}."
+        return str(error)
 
     @contextlib.asynccontextmanager
     async def _signs_of_life(self, entry: Entry) -> AsyncGenerator[None]:

@@ -9,10 +9,10 @@ from piapi_mcp.api.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale, quote
 from piapi_mcp.errors import InputRejectedError, quote
 from piapi_mcp.media.image import ImageFacts, probe_image
 from piapi_mcp.media.remote import NotChecked, probe_image_url
-from piapi_mcp.media.sources import MediaUrl, open_source
+from piapi_mcp.media.sources import MediaUrl
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order, Reach, config_of
+from piapi_mcp.tasks.orders import Order, Reach, config_of, open_media
 
 _UPPER_BOUND = "PiAPI does not say whether it charges the pixels of the input or of the output: the quote is the most."
 
@@ -26,9 +26,7 @@ async def order_image_upscale(
         InputRejectedError: It cannot be opened, or PiAPI would refuse it.
     """
     config = config_of(options, settings)
-    media = await asyncio.to_thread(
-        open_source, image, argument="image", local=reach.local, max_bytes=IMAGE_LIMITS.max_bytes
-    )
+    media = await open_media(image, argument="image", reach=reach, max_bytes=IMAGE_LIMITS.max_bytes)
     how: dict[str, object] = {"scale": scale, "face_enhance": face_enhance}
     if isinstance(media, MediaUrl):
         order = Order(IMAGE_UPSCALE, {"image": media.url} | how, config, summary=f"picture at {quote(media.url)}")

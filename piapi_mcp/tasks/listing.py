@@ -1,5 +1,7 @@
 """The account's tasks: what the ledger knows of them joined with what PiAPI's history shows."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -9,6 +11,8 @@ from piapi_mcp.tasks.ledger import Entry, Ledger
 from piapi_mcp.tasks.models import TaskLine, TaskList
 from piapi_mcp.tasks.recovery import Recovery
 
+_RECOVERY_S = 15.0
+_MAX_RECOVERED = 10
 _SMALLEST_PAGE = 10  # [D] user task history page: page_size 10 to 100
 # What the ledger calls a state, in PiAPI's words; `submitted` is asked of PiAPI.
 _STATUS = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
@@ -24,8 +28,10 @@ async def list_tasks(client: PiAPIClient, ledger: Ledger, *, limit: int, status:
     """
     recovery = Recovery(client, ledger)
     await ledger.adopt_orphans()
-    for entry in await ledger.recent(limit=limit, states=("unknown",)):
-        await recovery.find(entry, patient=False)
+    with contextlib.suppress(TimeoutError):  # what could not be looked for now is looked for at the next call
+        async with asyncio.timeout(_RECOVERY_S):
+            for entry in await ledger.recent(limit=_MAX_RECOVERED, states=("unknown",)):
+                await recovery.find(entry, patient=False)
     rows = await client.read_history(page_size=max(_SMALLEST_PAGE, limit))
     entries = [entry for entry in await ledger.recent(limit=limit) if entry.state != "refused"]
     by_id = {entry.task_id: entry for entry in entries if entry.task_id}

@@ -1,5 +1,6 @@
 """Orders: what is asked for, checked against what PiAPI accepts, and priced, before anything is bought."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from piapi_mcp.api.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, 
 from piapi_mcp.api.client import TaskConfig
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.media.fetch import Fetcher
-from piapi_mcp.media.sources import LocalFiles
+from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.ledger import Draft
 from piapi_mcp.tasks.options import Options
@@ -26,6 +27,28 @@ class Reach:
     """Local files; None for none at all."""
     fetcher: Fetcher
     """Files behind URLs."""
+
+
+async def open_media(text: str, *, argument: str, reach: Reach, max_bytes: int) -> MediaFile | MediaUrl:
+    """Open what the caller named in *argument*, away from the event loop; a caller that goes away leaves nothing open.
+
+    Raises:
+        InputRejectedError: As `open_source`.
+    """
+    opening = asyncio.ensure_future(
+        asyncio.to_thread(open_source, text, argument=argument, local=reach.local, max_bytes=max_bytes)
+    )
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[MediaFile | MediaUrl]) -> None:
+    if not opening.cancelled() and opening.exception() is None and isinstance(media := opening.result(), MediaFile):
+        with media:
+            pass
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ Nothing here buys anything. A task is taken for the lost one only where nothing 
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 
 from piapi_mcp.api.catalog import PRODUCTS
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import HistoryRow, RemoteTask
-from piapi_mcp.errors import PiAPIError
+from piapi_mcp.errors import LedgerError, PiAPIError
 from piapi_mcp.tasks.ledger import Entry, Ledger
 
 _LOOKS_AFTER_S = (0.0, 1.0, 2.0)
@@ -42,12 +43,12 @@ class Recovery:
         for pause_s in _LOOKS_AFTER_S if patient else _LOOKS_AFTER_S[:1]:
             await self._sleep(pause_s)
             try:
-                candidates = await self._candidates(entry)
+                task = await self._certain(entry, await self._candidates(entry))
             except PiAPIError:
-                continue  # the history cannot be read now: the next look, or the next call, may
-            task = await self._certain(entry, candidates)
+                continue  # history or ledger cannot be read now: the next look, or the next call, may
             if task is not None:
-                await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
+                with contextlib.suppress(LedgerError):  # found is found, whether or not it can be written down
+                    await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
                 return task
         return None
 

@@ -9,11 +9,11 @@ from piapi_mcp.api.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_UPSCALE, quot
 from piapi_mcp.api.client import TaskConfig
 from piapi_mcp.errors import InputRejectedError, quote
 from piapi_mcp.media.remote import NotChecked, probe_video_url
-from piapi_mcp.media.sources import MediaUrl, open_source
+from piapi_mcp.media.sources import MediaUrl
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order, Reach, config_of
+from piapi_mcp.tasks.orders import Order, Reach, config_of, open_media
 
 # [?] what "10MB" is counted on is not said
 _LARGE_AS_BASE64 = (
@@ -28,9 +28,7 @@ async def order_video_upscale(settings: Settings, options: Options, reach: Reach
         InputRejectedError: It cannot be opened, or PiAPI would refuse it.
     """
     config = config_of(options, settings)
-    media = await asyncio.to_thread(
-        open_source, video, argument="video", local=reach.local, max_bytes=VIDEO_LIMITS.max_bytes
-    )
+    media = await open_media(video, argument="video", reach=reach, max_bytes=VIDEO_LIMITS.max_bytes)
     if isinstance(media, MediaUrl):
         return _order_of_url(media, await probe_video_url(media, reach.fetcher), config)
     with ExitStack() as stack:

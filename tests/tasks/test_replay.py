@@ -1,6 +1,7 @@
 """Nothing is bought twice, and nothing bought is lost: replays, races, and outcomes that nobody knows."""
 
 import asyncio
+import sqlite3
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -165,3 +166,47 @@ async def test_a_dead_process_leaves_an_unknown_submission_behind(settings: Sett
     async with serve(settings) as service:
         lines = (await service.list_tasks(limit=10, status="unknown")).tasks
     assert [line.what for line in lines] == ["lost"]
+
+
+async def test_a_call_that_goes_away_while_it_is_written_down_leaves_nothing_behind(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path)
+    async with serve(settings) as service:
+        for turns in range(60):  # wherever the cancellation falls
+            call = asyncio.create_task(service.upscale_video(path, Options()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait({call})
+        task = await service.upscale_video(path, Options())
+    assert task.task_id is not None
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_a_ledger_that_fails_after_the_request_never_says_that_nothing_was_bought(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    """The disk may fill up between the two: the purchase, or the doubt, is told all the same."""
+    assert settings.state_dir is not None
+    sandbox.fault("create", "delay", delay_s=0.3, when="after", times=2)
+    sandbox.fault("create", "cut", when="after", skip=1)
+    sandbox.fault("history", "answer", status=502, times=99)
+    async with serve(settings) as service:
+        for index, outcome in (("1", None), ("2", OutcomeUnknownError)):
+            await asyncio.sleep(0)
+            call = asyncio.create_task(upscale(service, index))
+            await asyncio.to_thread(sandbox.wait_for, "create", times=int(index))
+            with sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None) as other:
+                other.execute("ALTER TABLE submissions RENAME TO away")
+            await asyncio.wait({call})
+            with sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None) as other:
+                other.execute("ALTER TABLE away RENAME TO submissions")
+            other.close()
+            if outcome is None:
+                task = call.result()
+                assert task.task_id in {bought["task_id"] for bought in sandbox.tasks()}
+                assert task.notes is not None
+                assert task.notes[-1].startswith("Keep the task_id.")
+            else:
+                assert isinstance(call.exception(), outcome)
