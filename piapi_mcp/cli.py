@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    sandbox = commands.add_parser("sandbox", help="run a PiAPI of our own that really upscales; prints its base URL")
+    sandbox = commands.add_parser(
+        "sandbox",
+        help="run a PiAPI of our own that really upscales; prints its base URL",
+        epilog="Any key that begins with sandbox is an account of its own: PIAPI_BASE_URL=... PIAPI_API_KEY=sandbox-me",
+    )
     sandbox.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
     sandbox.add_argument("--port", type=int, default=0, help="port (default: any that is free)")
     sandbox.set_defaults(run=_sandbox)
@@ -150,7 +154,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _sandbox(arguments: argparse.Namespace) -> int:
     from piapi_mcp.sandbox.server import SandboxServer
 
-    with SandboxServer(host=arguments.host, port=arguments.port) as sandbox:
+    try:
+        sandbox = SandboxServer(host=arguments.host, port=arguments.port)
+        sandbox.start()
+    except (OSError, OverflowError, ValueError) as error:
+        raise SettingsError(f"{arguments.host}:{arguments.port} cannot be listened on: {error}") from None
+    try:
         print(sandbox.base_url, flush=True)
         sandbox.wait()
+    finally:
+        sandbox.stop()
     return 0

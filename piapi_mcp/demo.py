@@ -46,7 +46,10 @@ def run_demo(video: Path | None, output: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="piapi-mcp-") as scratch:
         clip = _clip(video, Path(scratch))
         jobs = [_video_job(clip), _midjourney_job(Path(scratch))]
-        output.mkdir(parents=True, exist_ok=True)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputRejectedError(f"{output} cannot be made ({error.strerror}). Name another --output.") from None
         saved = asyncio.run(_upscale(jobs, output.resolve(), allowed=clip.parent, state=Path(scratch) / "state"))
     print("\nYour results:")
     for path in saved:
@@ -126,7 +129,7 @@ async def _do(client: Client, job: _Job, output: Path) -> Path:
     print()
     if task["status"] == "failed":
         raise PiAPIError(f"The task failed: {task.get('error')} {task.get('logs')}")
-    path = output / job.save_as
+    path = await asyncio.to_thread(_free_name, output / job.save_as)
     await asyncio.to_thread(_save, task["result_urls"][0], path)
     facts = await asyncio.to_thread(work.run, "probe", path=str(path))
     width, height = job.original_px
@@ -160,6 +163,16 @@ async def _bar(progress: float, total: float | None, message: str | None) -> Non
     bar = "█" * filled + "░" * (_BAR_CHARS - filled)
     start, end = ("\r  ", "") if sys.stdout.isatty() else ("  ", "\n")
     print(f"{start}{bar} {progress:4.1f} s  {message or '':24}", end=end, flush=True)
+
+
+def _free_name(path: Path) -> Path:
+    """Return *path*, or one like it where a file of that name lies there already."""
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem} ({number})")
+    return free
 
 
 def _save(url: str, path: Path) -> None:

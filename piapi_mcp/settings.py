@@ -1,13 +1,17 @@
 """What the operator may set, read from the environment once at start."""
 
+import logging
 from collections.abc import Mapping
 from decimal import Decimal
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from piapi_mcp.errors import SettingsError, quote
+
+_logger = logging.getLogger(__name__)
 
 ServiceMode = Literal["public", "private"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -85,6 +89,10 @@ class Settings(BaseModel):
             SettingsError: If a value cannot be used.
         """
         names = [field.alias for field in cls.model_fields.values() if field.alias]
+        for unknown in sorted(name for name in environ if name.startswith("PIAPI_") and name not in names):
+            close = get_close_matches(unknown, names, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            _logger.warning("%s is no setting of piapi-mcp and is ignored.%s", unknown, hint)
         given = {name: environ[name].strip() for name in names if name in environ}
         try:
             return cls.model_validate({name: value for name, value in given.items() if not _is_unset(value)})

@@ -23,6 +23,13 @@ def test_the_key_shows_in_no_repr_and_no_dump() -> None:
     assert "s3cr3t" not in repr(settings) + str(settings) + settings.model_dump_json()
 
 
+def test_a_misspelt_setting_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    Settings.from_env({"PIAPI_MAX_COST": "1", "HOME": "/"})
+    assert caplog.messages == [
+        "PIAPI_MAX_COST is no setting of piapi-mcp and is ignored. Did you mean PIAPI_MAX_COST_USD?"
+    ]
+
+
 def test_a_key_that_cannot_be_one_is_refused_unseen() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"PIAPI_API_KEY": "my kéy"})

@@ -91,6 +91,12 @@ def refusal(reply: Reply, *, buying: bool, model: str | None = None) -> PiAPIErr
         return outcome_unknown(reason) if buying else unreachable(reason)
     if model == MIDJOURNEY_UPSCALE.model:
         return _midjourney_refused(said, reply)
+    if reply.json is None:
+        return RefusedError(
+            f"The answer is not PiAPI's (HTTP {reply.code}, it said: {quote(said)}). Nothing was submitted or charged. "
+            "Check PIAPI_BASE_URL, then call again.",
+            status=reply.code,
+        )
     return RefusedError(
         f"PiAPI refused (HTTP {reply.code}, PiAPI said: {quote(said)}). Nothing was submitted or charged. "
         "Change what it names, then call again.",

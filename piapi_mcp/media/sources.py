@@ -46,6 +46,11 @@ class LocalFiles:
     hidden: bool = True
     """Whether also below hidden folders, whose names begin with a dot."""
 
+    @property
+    def name(self) -> str:
+        """What errors call these folders; their paths are the operator's affair."""
+        return "a folder that PIAPI_ALLOWED_DIRS names" if self.hidden else "the home folder, not a hidden one"
+
     @classmethod
     def below(cls, folders: str | None) -> Self:
         """Return what lies below *folders*, separated as in PATH; by default below the home folder, hidden ones not.
@@ -228,7 +233,7 @@ def _open_file(text: str, argument: str, local: LocalFiles | None, max_bytes: in
     if not local.allow(path):
         raise InputRejectedError(
             f"{argument}={quote(text)} lies outside the folders that may be read. Nothing was submitted. Copy the "
-            "file into the home folder (hidden folders excluded), or add its folder to PIAPI_ALLOWED_DIRS."
+            f"file into {local.name}, or have the operator add its folder to PIAPI_ALLOWED_DIRS."
         )
     try:
         return _open_regular(path, text, argument, max_bytes)

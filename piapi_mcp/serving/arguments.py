@@ -11,6 +11,20 @@ LONGEST_WAIT_S = 45
 """Clients give up on a call after 60 seconds, most of them; a wait ends well before."""
 
 
+FORMS = {
+    "task_id": "6 to 64 letters, digits, - and _",
+    "origin_task_id": "6 to 64 letters, digits, - and _",
+    "webhook_endpoint": "an http or https URL",
+    "webhook_secret": "at most 500 ordinary characters, without spaces",
+}
+"""What an argument must look like, where its type alone does not say it."""
+
+
+def _number(value: object) -> object:
+    """Take no truth value for a number."""
+    return str(value) if isinstance(value, bool) else value
+
+
 def _digits(value: object) -> object:
     """Take a whole number where its digits are meant: models write `index: 3`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -47,13 +61,21 @@ FaceEnhance = Annotated[bool, Field(description="Improve faces.")]
 Directory = Annotated[str | None, Field(description="Full path of a folder. Default: the user's choice.")]
 WebhookEndpoint = Annotated[str | None, AfterValidator(_http_url), Field(description="URL told of its end.")]
 WebhookSecret = Annotated[str | None, AfterValidator(_sendable), Field(description="Sent to it as x-webhook-secret.")]
-WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT_S, description=f"Wait up to {LONGEST_WAIT_S} s.")]
+WaitSeconds = Annotated[
+    Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)],
+    BeforeValidator(_number),
+    Field(description=f"Wait up to {LONGEST_WAIT_S} s."),
+]
 Preview = Annotated[bool, Field(description="Show it.")]
-MaxCost = Annotated[float | None, Field(ge=0, description="Most it may cost.")]
+MaxCost = Annotated[
+    Annotated[float, Field(ge=0)] | None, BeforeValidator(_number), Field(description="Most it may cost.")
+]
 AllowUnknownPrice = Annotated[bool, Field(description="Accept an unknown price.")]
 DryRun = Annotated[bool, Field(description="Only price it.")]
 AllowRepeat = Annotated[bool, Field(description="Buy the same once more.")]
-Limit = Annotated[int, Field(ge=1, le=100, description="How many, 1-100. Default 20.")]
+Limit = Annotated[
+    Annotated[int, Field(ge=1, le=100)], BeforeValidator(_number), Field(description="How many, 1-100. Default 20.")
+]
 Status = Annotated[
     Literal["pending", "staged", "processing", "completed", "failed", "unknown"] | None,
     Field(description="Only these; unknown: perhaps bought."),

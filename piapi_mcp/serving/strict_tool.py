@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import override
 
 from piapi_mcp.errors import PiAPIError, quote
+from piapi_mcp.serving.arguments import FORMS
 
 
 class FlatSchema(GenerateJsonSchema):
@@ -79,23 +80,28 @@ class StrictTool(Tool):
         if detail["type"] == "extra_forbidden":
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}? " if close else ""
-            return f"{quote(name)} is no argument of {self.name}. {hint}Allowed: {', '.join(known)}."
+            allowed = f"Allowed: {', '.join(known)}." if known else "It takes none."
+            return f"{quote(name)} is no argument of {self.name}. {hint}{allowed}"
         if detail["type"] == "missing":
             return f"{name} is missing. {known[name].get('description', '')}".rstrip()
-        return f"{_shown(name, detail['input'])} cannot be used: {_allowed(known[name])}"
+        return f"{_shown(name, detail['input'])} cannot be used: {_allowed(known[name], detail)}"
 
 
 def _shown(name: str, value: object) -> str:
     """Quote the caller's own value, unless it is a secret or a file's content."""
-    return name if name == "webhook_secret" else f"{name}={quote(value)}"
+    return name if name == "webhook_secret" else f"{name}={quote('null' if value is None else value)}"
 
 
-def _allowed(schema: dict[str, Any]) -> str:
+def _allowed(schema: dict[str, Any], detail: ErrorDetails) -> str:
     if choices := schema.get("enum"):
         return f"allowed are {', '.join(map(str, choices))}."
     if schema.get("type") in ("number", "integer"):
-        return f"it takes a number from {schema.get('minimum')} to {schema.get('maximum')}."
-    return f"it takes a {schema.get('type')}. {schema.get('description', '')}".rstrip()
+        kind = "a whole number" if schema["type"] == "integer" else "a number"
+        most = f" to {schema['maximum']}" if "maximum" in schema else " or more"
+        return f"it takes {kind} from {schema.get('minimum')}{most}."
+    if detail["type"] in ("string_pattern_mismatch", "value_error"):
+        return f"it takes {FORMS.get(str(detail['loc'][0]), 'another form')}."
+    return f"it takes a {schema.get('type')}."
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -75,7 +75,10 @@ class Buyer:
             purchase = await self._stay_with(under_way)
             return Purchase(purchase.task, purchase.quoted_usd, (*purchase.notes, _REPLAYED))
         earlier = await self._settled(claim.entry)
-        task = await self._task_of(earlier)
+        try:
+            task = await self._task_of(earlier)
+        except UnreachableError:  # bought, however it stands
+            return Purchase(RemoteTask(earlier.task_id or ""), earlier.quoted_usd, (_REPLAYED, _NOT_SEEN))
         if task is None:  # it was not bought, or it failed: the way is free
             return await self.buy(order, repeat=repeat, daily_budget_usd=daily_budget_usd)
         return Purchase(task, earlier.quoted_usd, (_REPLAYED,))
@@ -151,8 +154,6 @@ class Buyer:
                 f"The same request was bought before, as task {entry.task_id}, and PiAPI no longer shows that task. "
                 "Nothing was submitted now. Call again with allow_repeat true to buy it anew."
             ) from None
-        except UnreachableError:
-            return RemoteTask(entry.task_id)  # bought, whatever its state: get_task will tell
         await record_end(self._ledger, task)
         return None if task.status == FAILED or task.is_cancelled else task
 
@@ -249,6 +250,7 @@ _REPLAYED = (
     "The same request was submitted before: this is that task, and nothing was bought now. "
     "allow_repeat true buys it once more."
 )
+_NOT_SEEN = "PiAPI does not answer now, so how the task stands is not known."
 _FOUND_AGAIN = "PiAPI did not answer the submission; the task was found in its history, and was bought once."
 _UNDER_WAY = (
     "PiAPI has not answered the submission yet; it goes on by itself and may be charged. Call again with the same "

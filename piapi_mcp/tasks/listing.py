@@ -5,6 +5,7 @@ import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from piapi_mcp.api.catalog import PRODUCTS
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import HistoryRow
 from piapi_mcp.tasks.ledger import Entry, Ledger
@@ -15,6 +16,8 @@ _RECOVERY_S = 15.0
 _MAX_RECOVERED = 10
 _SMALLEST_PAGE = 10  # [D] user task history page: page_size 10 to 100
 # What the ledger calls a state, in PiAPI's words; `submitted` is asked of PiAPI.
+_MODELS = {product.history_model: product.model for product in PRODUCTS}
+_WHAT = {"imagine": "imagine (a grid to upscale from)"}  # [D] the result of imagine is a grid of four
 _STATUS = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
 
 
@@ -47,8 +50,8 @@ def _line_of_row(row: HistoryRow, entry: Entry | None) -> TaskLine:
     return TaskLine(
         task_id=row.task_id,
         status=row.status,
-        product=row.model or (entry.model if entry else "unknown"),
-        what=entry.summary if entry else row.action,
+        product=entry.model if entry else _MODELS.get(row.model or "", row.model or "unknown"),
+        what=entry.summary if entry else _WHAT.get(row.action or "", row.action),
         usd=row.usage_usd if row.usage_usd is not None else _price(entry),
         created_at=row.created_at,
     )
@@ -77,4 +80,4 @@ def _next_step(lines: list[TaskLine]) -> str:
             "A submission of status unknown may have been bought. Call list_tasks again in a minute; if PiAPI's "
             "history still does not show it, tell the user what is at stake; only allow_repeat true buys it again."
         )
-    return "Call get_task with a task_id for its result."
+    return "Call get_task with a task_id for its result." if lines else "There is no such task."

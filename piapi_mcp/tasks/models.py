@@ -32,7 +32,7 @@ class Task(BaseModel):
     """Links to the finished files."""
 
     quoted_usd: Usd | None = None
-    """List price in US dollars; absent when PiAPI publishes none."""
+    """Price in US dollars: what PiAPI set aside, or its list price; absent when it is not known."""
 
     charged_usd: Usd | None = None
     """What PiAPI really took, in US dollars, once the task has ended."""
@@ -155,8 +155,13 @@ class AccountInfo(BaseModel):
     """The operator's limit for a day, in US dollars."""
 
 
-def describe_dry_run(quoted_usd: Decimal | None, unpriced: str, notes: tuple[str, ...]) -> Task:
-    """Return what agents read of a task that was checked and priced, not bought."""
+def describe_dry_run(quoted_usd: Decimal | None, unpriced: str, notes: tuple[str, ...], *, is_bought: bool) -> Task:
+    """Return what agents read of a task that was checked and priced, not bought; *is_bought*: not now, but before."""
+    if is_bought:
+        text = (
+            "The same request was submitted before: without dry_run it answers with that task and costs nothing more."
+        )
+        return Task(status="dry_run", quoted_usd=quoted_usd, notes=list(notes) or None, next_step=text)
     price = f"the price is not known ({unpriced})" if quoted_usd is None else f"it would cost {dollars(quoted_usd)}"
     return Task(
         status="dry_run",

@@ -59,10 +59,10 @@ async def save_result(
         UnreachableError: A link cannot be fetched.
     """
     if task.status != COMPLETED or not (task.result_urls or task.result_base64):
-        raise InputRejectedError(
-            f"The task is {task.status} and has no result to save. Nothing was written; call get_task until it has "
-            "completed, then call save_result again."
+        then = (
+            "it ended without one" if task.is_done else "call get_task until it has completed, then save_result again"
         )
+        raise InputRejectedError(f"The task is {task.status} and has no result to save. Nothing was written; {then}.")
     folder = await asyncio.to_thread(_folder, settings, directory)
     stem = f"{_NAMES.get(task.model or '', 'result')}-upscale-{task.task_id[:8]}"
     sources = [_fetch(fetcher, url) for url in task.result_urls] or [_decode(task.result_base64 or "")]
@@ -96,10 +96,11 @@ def _folder(settings: Settings, directory: str | None) -> Path:
     chosen = settings.output_dir
     if directory is not None:
         folder = Path(directory).expanduser()
-        if not folder.is_absolute() or not LocalFiles.below(settings.allowed_dirs).allow(folder.resolve()):
+        local = LocalFiles.below(settings.allowed_dirs)
+        if not folder.is_absolute() or not local.allow(folder.resolve()):
             raise InputRejectedError(
                 f"directory={quote(directory)} lies outside the folders that may be used. Nothing was written. Leave "
-                "directory out, or name the full path of a folder in the home folder or in PIAPI_ALLOWED_DIRS."
+                f"directory out, or give the full path of a folder in {local.name}."
             )
         chosen = folder
     if chosen is None:

@@ -127,12 +127,14 @@ class TaskService:
             RefusedError: PiAPI does not know the task, or does not let this key see it.
             UnreachableError: PiAPI gave no usable answer.
         """
-        if wait_s:
-            remote = await self._watcher.wait(task_id, wait_s=wait_s, on_tick=on_tick)
-        else:
+        if not wait_s:
             remote = await self._client.read_task(task_id)
-        await record_end(self._ledger, remote)
-        return self._describe(remote)
+            await record_end(self._ledger, remote)
+            return self._describe(remote)
+        seen = await self._watcher.wait(task_id, wait_s=wait_s, on_tick=on_tick)
+        await record_end(self._ledger, seen.task)
+        note = f"PiAPI has not answered for {seen.age_s:.0f} s: this is how the task stood before that."
+        return self._describe(seen.task, notes=(note,) if seen.is_stale else ())
 
     async def close(self) -> None:
         """Let submissions that are under way finish, then close connections and ledger."""
@@ -207,7 +209,8 @@ class TaskService:
         await self._client.cancel_task(task_id)
         after = await self._client.read_task(task_id)
         await record_end(self._ledger, after)
-        return self._describe(after, notes=(_refund(after),))
+        task = self._describe(after, notes=(_refund(after),))
+        return task.model_copy(update={"next_step": "Submit again only if the user still wants it."})
 
     async def list_tasks(self, *, limit: int, status: str | None = None) -> TaskList:
         """See `listing.list_tasks`."""
@@ -248,15 +251,17 @@ class TaskService:
         clock = asyncio.get_running_loop().time
         ends_at = clock() + wait_s
         with order.media:
-            check_price(order, options, self._settings)
+            earlier = None if options.allow_repeat else await self._ledger.find_request(order.draft().fingerprint)
+            if earlier is None:
+                check_price(order, options, self._settings)
             if options.dry_run:
-                return describe_dry_run(order.quoted_usd, order.unpriced, order.notes)
+                return describe_dry_run(order.quoted_usd, order.unpriced, order.notes, is_bought=earlier is not None)
             budget_usd = self._settings.daily_budget_usd
             purchase = await self._buyer.buy(order, repeat=options.allow_repeat, daily_budget_usd=budget_usd)
         task = purchase.task
         if not task.is_done and (left_s := ends_at - clock()) > 0:
             with contextlib.suppress(PiAPIError):  # it is bought: its id matters more than why a look at it failed
-                task = await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)
+                task = (await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)).task
                 await record_end(self._ledger, task)
         return self._describe(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
 

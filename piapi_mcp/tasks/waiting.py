@@ -21,6 +21,8 @@ _CLOSE_LOOKS_S = 2.6
 """Age up to which looks stay close together."""
 
 _LONGEST_RETRY_AFTER_S = 30.0
+_STALE_AFTER_S = 8.0
+"""Looks are never this far apart unless they fail."""
 _TICK_S = 4.0
 """A waiting call hears of its task at least this often, changed or not."""
 
@@ -33,12 +35,28 @@ def pause_s(age_s: float) -> float:
     return min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, _GROWTH * (age_s - _CLOSE_LOOKS_S)))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A task as it was last seen."""
+
+    task: RemoteTask
+    age_s: float
+    """How long ago that was, in seconds."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether looks at it have failed since."""
+        return self.age_s > _STALE_AFTER_S
+
+
 @dataclass
 class _Watch:
     """One task under watch, and what the looks at it have shown so far."""
 
     waiters: int = 0
     latest: RemoteTask | None = None
+    seen_at_s: float = 0.0
+    """When `latest` was seen, by the event loop's clock."""
     refusal: RefusedError | None = None
     """PiAPI's final no, such as an unknown task: ends every wait."""
     trouble: UnreachableError | RateLimitedError | None = None
@@ -55,11 +73,11 @@ class _Watch:
         self.looked.set()
         self.looked = asyncio.Event()
 
-    def outcome(self) -> RemoteTask:
+    def outcome(self, now_s: float) -> Seen:
         if self.refusal:
             raise self.refusal
         if self.latest:
-            return self.latest
+            return Seen(self.latest, now_s - self.seen_at_s)
         if self.loop and self.loop.done() and not self.loop.cancelled() and (crash := self.loop.exception()):
             raise crash
         raise self.trouble or UnreachableError("PiAPI has not answered yet. The task goes on: call get_task again.")
@@ -73,7 +91,7 @@ class Watcher:
         self._sleep = sleep
         self._watches: dict[str, _Watch] = {}
 
-    async def wait(self, task_id: str, *, wait_s: float, on_tick: OnTick | None = None) -> RemoteTask:
+    async def wait(self, task_id: str, *, wait_s: float, on_tick: OnTick | None = None) -> Seen:
         """Return the task as soon as it has ended, or as it is after *wait_s* seconds.
 
         Args:
@@ -93,7 +111,7 @@ class Watcher:
                     await asyncio.wait_for(watch.looked.wait(), min(left_s, _TICK_S))
                 if on_tick and watch.latest:
                     await on_tick(watch.latest)
-            return watch.outcome()
+            return watch.outcome(clock())
 
     @contextlib.contextmanager
     def _watching(self, task_id: str) -> Generator[_Watch]:
@@ -118,6 +136,7 @@ class Watcher:
             asked_s = 0.0
             try:
                 watch.latest, watch.trouble = await self._look(task_id), None
+                watch.seen_at_s = clock()
             except RateLimitedError as error:
                 watch.trouble, asked_s = error, min(error.retry_after_s or 0.0, _LONGEST_RETRY_AFTER_S)
             except RefusedError as error:

@@ -183,7 +183,7 @@ async def test_a_video_over_a_limit_is_never_submitted(
         pytest.param(
             "get_task",
             {"task_id": "../account/info"},
-            'task_id="../account/info" cannot be used: it takes a string. As the submission answered it. '
+            'task_id="../account/info" cannot be used: it takes 6 to 64 letters, digits, - and _. '
             "Nothing was submitted; call get_task again with that mended.",
             id="not-an-id",
         ),
@@ -195,6 +195,20 @@ async def test_a_video_over_a_limit_is_never_submitted(
             id="too-long-a-wait",
         ),
         pytest.param(
+            "midjourney_upscale",
+            PAID | {"max_cost_usd": True},
+            'max_cost_usd="True" cannot be used: it takes a number from 0 or more. '
+            "Nothing was submitted; call midjourney_upscale again with that mended.",
+            id="a-truth-value-is-no-number",
+        ),
+        pytest.param(
+            "get_account",
+            {"x": 1},
+            '"x" is no argument of get_account. It takes none. '
+            "Nothing was submitted; call get_account again with that mended.",
+            id="no-arguments-at-all",
+        ),
+        pytest.param(
             "video_upscale",
             {},
             "video is missing. Path or URL of an MP4 file, or a data URI, or base64. "
@@ -204,7 +218,7 @@ async def test_a_video_over_a_limit_is_never_submitted(
         pytest.param(
             "midjourney_upscale",
             PAID | {"webhook_secret": "with\nnewline"},
-            "webhook_secret cannot be used: it takes a string. Sent to it as x-webhook-secret. "
+            "webhook_secret cannot be used: it takes at most 500 ordinary characters, without spaces. "
             "Nothing was submitted; call midjourney_upscale again with that mended.",
             id="a-secret-is-not-shown",
         ),

@@ -49,3 +49,27 @@ async def test_a_fault_at_a_look_ends_no_wait(
         assert task_id is not None
         sandbox.fault("read", times=3, **fault)
         assert (await service.get(task_id, wait_s=20)).status == "completed"
+
+
+async def test_a_wait_that_sees_nothing_for_long_says_so(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(looks=1000)
+    async with serve(settings) as service:
+        task_id = (await upscale(service)).task_id
+        assert task_id is not None
+        sandbox.fault("read", "answer", status=502, times=10_000, skip=1)
+        task = await service.get(task_id, wait_s=9)
+    assert task.status in ("pending", "processing")
+    assert task.notes is not None
+    assert task.notes[0].startswith("PiAPI has not answered for ")
+
+
+async def test_a_replay_while_piapi_is_silent_says_that_the_state_is_not_known(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    async with serve(settings) as service:
+        bought = await upscale(service)
+        sandbox.fault("read", "answer", status=502, times=10_000)
+        again = await upscale(service)
+    assert again.task_id == bought.task_id
+    assert again.notes is not None
+    assert again.notes[-1] == "PiAPI does not answer now, so how the task stands is not known."

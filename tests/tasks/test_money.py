@@ -95,6 +95,19 @@ async def test_a_dry_run_checks_and_prices_and_buys_nothing(
     assert sandbox.requests("create") == []
 
 
+async def test_a_dry_run_of_what_was_bought_says_that_it_costs_nothing_more(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path)
+    async with serve(settings) as service:
+        await service.upscale_video(path, Options())
+        task = await service.upscale_video(path, Options(dry_run=True, max_cost_usd=Decimal("0.0001")))
+    assert task.next_step == (
+        "The same request was submitted before: without dry_run it answers with that task and costs nothing more."
+    )
+    assert len(sandbox.tasks()) == 1
+
+
 async def test_a_ledger_that_cannot_be_written_refuses_before_buying(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
