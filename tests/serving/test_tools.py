@@ -62,7 +62,9 @@ async def test_every_tool_is_what_strict_clients_want(era: Era) -> None:
         assert schema["additionalProperties"] is False
         assert not {"anyOf", "oneOf", "allOf", "$ref", "$defs"} & set(schema)
         assert "$ref" not in json.dumps([schema, tool.output_schema])
+        words = {"description", "type", "enum", "pattern", "minimum", "maximum", "default"}
         assert all("description" in argument for argument in schema["properties"].values())
+        assert all(set(argument) <= words for argument in schema["properties"].values())
         assert len(tool.description or "") <= 300
         hints = tool.annotations
         assert hints is not None
