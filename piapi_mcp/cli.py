@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         if arguments.sandbox:
             from piapi_mcp.sandbox.server import SandboxServer
 
+            # Told to end, leave nothing of the sandbox behind.
+            signal.signal(signal.SIGTERM, _end)
             settings = settings.for_sandbox(stack.enter_context(SandboxServer()).base_url)
         if arguments.transport != "stdio":
             _serve_http(settings, arguments)
@@ -109,6 +112,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         except* BrokenPipeError:
             pass  # the client is gone, which is how many of them say good-bye
     return 0
+
+
+def _end(_signal: int, _frame: object) -> None:
+    sys.exit(0)
 
 
 def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:

@@ -177,3 +177,13 @@ def test_the_demo_refuses_what_is_no_video(
 def test_the_version_is_told() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"piapi-mcp {__version__}\n"
+
+
+def test_told_to_end_the_sandbox_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    with start(settings, "--sandbox", TMPDIR=str(tmp_path)) as server:
+        exchange(server, INITIALIZE)
+        assert len(list(tmp_path.glob("piapi-sandbox-*"))) == 1
+        server.terminate()
+        server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert list(tmp_path.glob("piapi-sandbox-*")) == []
