@@ -14,6 +14,7 @@ from decimal import Decimal
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import FAILED, RemoteTask
 from piapi_mcp.errors import (
+    BudgetError,
     InsufficientCreditError,
     LedgerError,
     OutcomeUnknownError,
@@ -59,16 +60,27 @@ class Buyer:
         self._submissions: dict[int, asyncio.Task[Purchase]] = {}
         self._withdrawals: set[asyncio.Task[None]] = set()
 
-    async def buy(self, order: Order, *, repeat: bool, daily_budget_usd: Decimal | None) -> Purchase:
+    async def buy(
+        self, order: Order, *, repeat: bool, daily_budget_usd: Decimal | None, too_dear: BudgetError | None = None
+    ) -> Purchase:
         """Submit *order*, or answer with the task that the same request bought before.
 
         A caller that goes away stops nothing: the submission runs to its end, so that its id is not lost.
+
+        Args:
+            order: What to buy.
+            repeat: Buy it even where the same request was bought before.
+            daily_budget_usd: Most that the day's submissions may cost together.
+            too_dear: Raised instead of buying anything new; what was bought before is answered all the same.
 
         Raises:
             BudgetError, LedgerError, RefusedError, UnreachableError: Nothing was bought.
             OutcomeUnknownError: Nobody can say whether it was bought.
         """
         claim = await self._claim(order, repeat=repeat, daily_budget_usd=daily_budget_usd)
+        if claim.is_new and too_dear is not None:
+            await self._ledger.record_refusal(claim.entry.id)
+            raise too_dear
         if claim.is_new:
             return await self._stay_with(self._start(claim.entry, order))
         if under_way := self._submissions.get(claim.entry.id):
@@ -80,7 +92,7 @@ class Buyer:
         except UnreachableError:  # bought, however it stands
             return Purchase(RemoteTask(earlier.task_id or ""), earlier.quoted_usd, (_REPLAYED, _NOT_SEEN))
         if task is None:  # it was not bought, or it failed: the way is free
-            return await self.buy(order, repeat=repeat, daily_budget_usd=daily_budget_usd)
+            return await self.buy(order, repeat=repeat, daily_budget_usd=daily_budget_usd, too_dear=too_dear)
         return Purchase(task, earlier.quoted_usd, (_REPLAYED,))
 
     async def close(self) -> None:

@@ -176,7 +176,7 @@ class Ledger:
         await self._run(
             lambda db: db.execute(
                 "UPDATE submissions SET state = ?, charged_usd = ?, changed_at = ?"
-                " WHERE account = ? AND task_id = ? AND state = 'submitted'",
+                " WHERE account = ? AND task_id = ? AND state IN ('submitted', 'done')",
                 ("failed" if failed else "done", _text(charged_usd), self._clock(), self._account, task_id),
             )
         )

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from piapi_mcp.api.catalog import ImageScale, MidjourneyIndex
 from piapi_mcp.api.client import PiAPIClient
 from piapi_mcp.api.wire import COMPLETED, RemoteTask
-from piapi_mcp.errors import InputRejectedError, LedgerError, PiAPIError, dollars
+from piapi_mcp.errors import BudgetError, InputRejectedError, LedgerError, PiAPIError, dollars
 from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.preview import make_preview
 from piapi_mcp.media.sources import LocalFiles
@@ -252,12 +252,19 @@ class TaskService:
         ends_at = clock() + wait_s
         with order.media:
             earlier = None if options.allow_repeat else await self._ledger.find_request(order.draft().fingerprint)
-            if earlier is None:
+            too_dear = None
+            try:
                 check_price(order, options, self._settings)
+            except BudgetError as error:
+                if earlier is None:
+                    raise
+                too_dear = error  # what was bought before costs nothing more, but nothing new is bought
             if options.dry_run:
                 return describe_dry_run(order.quoted_usd, order.unpriced, order.notes, is_bought=earlier is not None)
             budget_usd = self._settings.daily_budget_usd
-            purchase = await self._buyer.buy(order, repeat=options.allow_repeat, daily_budget_usd=budget_usd)
+            purchase = await self._buyer.buy(
+                order, repeat=options.allow_repeat, daily_budget_usd=budget_usd, too_dear=too_dear
+            )
         task = purchase.task
         if not task.is_done and (left_s := ends_at - clock()) > 0:
             with contextlib.suppress(PiAPIError):  # it is bought: its id matters more than why a look at it failed

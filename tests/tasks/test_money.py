@@ -108,6 +108,22 @@ async def test_a_dry_run_of_what_was_bought_says_that_it_costs_nothing_more(
     assert len(sandbox.tasks()) == 1
 
 
+async def test_a_limit_holds_where_what_was_bought_before_has_failed(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path, limited = write_clip(tmp_path), Options(max_cost_usd=Decimal("0.0001"))
+    sandbox.fault("create", "fail_task", error={"code": 10000, "message": "no"})
+    async with serve(settings) as service:
+        await service.upscale_video(path, Options())
+        with pytest.raises(BudgetError, match="more than max_cost_usd"):
+            await service.upscale_video(path, limited)
+        assert len(sandbox.tasks()) == 1
+        bought = await service.upscale_video(path, Options())
+        again = await service.upscale_video(path, limited)
+    assert again.task_id == bought.task_id
+    assert len(sandbox.tasks()) == 2
+
+
 async def test_a_ledger_that_cannot_be_written_refuses_before_buying(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
