@@ -95,14 +95,18 @@ def _folder(settings: Settings, directory: str | None) -> Path:
     """Return the folder to write into, made if need be."""
     chosen = settings.output_dir
     if directory is not None:
-        folder = Path(directory).expanduser()
         local = LocalFiles.below(settings.allowed_dirs)
-        if not folder.is_absolute() or not local.allow(folder.resolve()):
+        try:
+            folder = Path(directory).expanduser()
+            is_allowed = folder.is_absolute() and local.allow(folder.resolve())
+        except (OSError, RuntimeError, ValueError):  # no such home folder, a circle of links, a null character
+            is_allowed = False
+        if not is_allowed:
             raise InputRejectedError(
                 f"directory={quote(directory)} lies outside the folders that may be used. Nothing was written. Leave "
                 f"directory out, or give the full path of a folder in {local.name}."
             )
-        chosen = folder
+        chosen = Path(directory)
     if chosen is None:
         import platformdirs
 
@@ -116,10 +120,10 @@ def _folder(settings: Settings, directory: str | None) -> Path:
 
 
 async def _save_one(folder: Path, name: str, write: Write, expected_px: tuple[int, int] | None) -> SavedFile:
-    earlier = await asyncio.to_thread(_find_saved, folder, name)
-    if earlier is not None:
-        return _saved(*earlier, expected_px)
     try:
+        earlier = await asyncio.to_thread(_find_saved, folder, name)
+        if earlier is not None:
+            return _saved(*earlier, expected_px)
         with _temporary_file(folder) as file:
             await write(file)
             path, facts = await asyncio.to_thread(_finish, file, folder, name)
