@@ -187,9 +187,9 @@ class Buyer:
                     raise
         try:
             await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
-        except LedgerError as error:
-            # It is bought, and its id must reach the caller, whatever the disk says.
-            return Purchase(task, entry.quoted_usd, (*order.notes, f"Keep the task_id. {error}"))
+        except LedgerError:
+            # It is bought, and its id must reach the caller; the error's own text would say that it is not.
+            return Purchase(task, entry.quoted_usd, (*order.notes, _NOT_WRITTEN))
         return Purchase(task, entry.quoted_usd, order.notes)
 
     async def _send(self, entry: Entry, order: Order) -> RemoteTask:
@@ -262,6 +262,7 @@ _REPLAYED = (
     "The same request was submitted before: this is that task, and nothing was bought now. "
     "allow_repeat true buys it once more."
 )
+_NOT_WRITTEN = "Keep the task_id: the task was bought, but its id could not be written to this server's record."
 _NOT_SEEN = "PiAPI does not answer now, so how the task stands is not known."
 _FOUND_AGAIN = "PiAPI did not answer the submission; the task was found in its history, and was bought once."
 _UNDER_WAY = (

@@ -15,9 +15,9 @@ from piapi_mcp.tasks.recovery import Recovery
 _RECOVERY_S = 15.0
 _MAX_RECOVERED = 10
 _SMALLEST_PAGE = 10  # [D] user task history page: page_size 10 to 100
-# What the ledger calls a state, in PiAPI's words; `submitted` is asked of PiAPI.
 _MODELS = {product.history_model: product.model for product in PRODUCTS}
 _WHAT = {"imagine": "imagine (a grid to upscale from)"}  # [D] the result of imagine is a grid of four
+# What the ledger calls a state, in PiAPI's words.
 _STATUS = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
 
 

@@ -207,6 +207,6 @@ async def test_a_ledger_that_fails_after_the_request_never_says_that_nothing_was
                 task = call.result()
                 assert task.task_id in {bought["task_id"] for bought in sandbox.tasks()}
                 assert task.notes is not None
-                assert task.notes[-1].startswith("Keep the task_id.")
+                assert task.notes[-1].startswith("Keep the task_id: the task was bought")
             else:
                 assert isinstance(call.exception(), outcome)
