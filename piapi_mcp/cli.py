@@ -144,6 +144,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # who connects as soon as the address is told is not turned away
     except (OSError, OverflowError) as error:
         listening.close()
         raise SettingsError(

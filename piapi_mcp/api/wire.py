@@ -19,7 +19,7 @@ Json = Mapping[str, object]
 # [D] unified API schema. A word that is not listed counts as still running and is shown as it is.
 COMPLETED = "completed"
 FAILED = "failed"
-_CANCELLED = ("cancelled", "canceled")  # [?] what a cancelled task is called is not documented
+CANCELLED = ("cancelled", "canceled")  # [?] what a cancelled task is called is not documented
 _LONGEST_INPUT_CHARS = 2000
 
 
@@ -54,12 +54,12 @@ class RemoteTask:
     @property
     def is_done(self) -> bool:
         """Whether the task has ended, well or badly."""
-        return self.status in (COMPLETED, FAILED, *_CANCELLED)
+        return self.status in (COMPLETED, FAILED, *CANCELLED)
 
     @property
     def is_cancelled(self) -> bool:
         """Whether it ended because somebody cancelled it."""
-        return self.status in _CANCELLED
+        return self.status in CANCELLED
 
 
 def parse_task(data: Json) -> RemoteTask | None:

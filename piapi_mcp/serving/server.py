@@ -7,7 +7,9 @@ from mcp.server.mcpserver import MCPServer
 
 import piapi_mcp
 from piapi_mcp.serving.desk import Desk
-from piapi_mcp.serving.tools import build_tools
+from piapi_mcp.serving.piapi_tasks import PiAPITasks
+from piapi_mcp.serving.tasks_extension import TasksExtension, refuse_undeclared_listening
+from piapi_mcp.serving.tools import PAID_TOOLS, build_tools
 from piapi_mcp.settings import LogLevel, Settings
 
 INSTRUCTIONS = (
@@ -44,6 +46,8 @@ def build_server(settings: Settings, *, log_level: LogLevel = "WARNING", desk: D
         version=piapi_mcp.__version__,
         instructions=INSTRUCTIONS,
         tools=[*build_tools(local_files=desk is None)],
+        extensions=[TasksExtension(PiAPITasks(PAID_TOOLS))],
+        middleware=[refuse_undeclared_listening],
         lifespan=lifespan,
         log_level=log_level,
     )

@@ -154,6 +154,8 @@ async def get_account(ctx: ToolContext) -> AccountAnswer:
     return model_result(await _service(ctx).account())
 
 
+PAID_TOOLS = frozenset({midjourney_upscale.__name__, video_upscale.__name__, image_upscale.__name__})
+
 _PAID = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 _READING = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 _WRITING = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
