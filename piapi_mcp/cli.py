@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,13 @@ from piapi_mcp.errors import PiAPIError, SettingsError
 from piapi_mcp.settings import LogLevel, Settings
 
 _EXIT_SETTINGS = 2
-_SHUTDOWN_S = 10
-"""How long running calls may still be answered when an HTTP server stops, in seconds."""
+_HTTP_OPTIONS = (
+    ("--allowed-host", "PIAPI_MCP_ALLOWED_HOSTS", "NAME", "a name that clients call it by; may be repeated"),
+    ("--allowed-origin", "PIAPI_MCP_ALLOWED_ORIGINS", "ORIGIN", "a web page that may call it; may be repeated"),
+    ("--oauth-issuer", "PIAPI_MCP_OAUTH_ISSUER", "URL", "authorization server whose tokens let clients in"),
+    ("--oauth-audience", "PIAPI_MCP_OAUTH_AUDIENCE", "URL", "URL that clients know it by, which tokens must name"),
+)
+"""Options that stand for settings: option, setting, what it takes, what it means."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,12 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="over HTTP: address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="over HTTP: port (default: %(default)s)")
-    parser.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME", help="over HTTP: a name that clients call it by"
-    )
-    parser.add_argument(
-        "--allowed-origin", action="append", default=[], metavar="ORIGIN", help="over HTTP: a web page that may call it"
-    )
+    for option, setting, metavar, meaning in _HTTP_OPTIONS:
+        parser.add_argument(option, dest=setting, action="append", metavar=metavar, help=f"over HTTP: {meaning}")
     parser.add_argument(
         "--sandbox", action="store_true", help="use the built-in sandbox instead of PiAPI: no key, nothing paid"
     )
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
+    settings = Settings.from_env(os.environ | _given(arguments))
     # Imported here: the other commands, --help and --version need no SDK.
     from piapi_mcp.serving.server import build_server
 
@@ -114,43 +114,27 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the settings that were given as options, which count more than the environment."""
+    given = {setting: getattr(arguments, setting) for _, setting, _, _ in _HTTP_OPTIONS}
+    return {setting: ",".join(values) for setting, values in given.items() if values}
+
+
 def _end(_signal: int, _frame: object) -> None:
     sys.exit(0)
 
 
 def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
-    import uvicorn
+    from piapi_mcp.serving.http import build_app, check_exposure
+    from piapi_mcp.serving.listening import serve
 
-    from piapi_mcp.serving.http import Listen, build_app
+    check_exposure(settings, arguments.host)
 
-    listen = Listen(arguments.host, tuple(arguments.allowed_host), tuple(arguments.allowed_origin))
-    app = build_app(settings, listen, log_level=arguments.log_level)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
-    with _bind(arguments.host, arguments.port) as listening:
-        address = f"http://{arguments.host}:{listening.getsockname()[1]}"
+    def tell(port: int) -> None:
+        address = f"http://{arguments.host}:{port}"
         print(f"piapi-mcp serves {address}/mcp and {address}/sse", file=sys.stderr, flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
 
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to *host* and *port*, 0 for any that is free.
-
-    Raises:
-        SettingsError: If that cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, for asyncio sends at once only on sockets that say they are TCP.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen()  # who connects as soon as the address is told is not turned away
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise SettingsError(
-            f"{host}:{port} cannot be listened on ({error}). Choose another --host or --port."
-        ) from None
-    return listening
+    serve(build_app(settings, log_level=arguments.log_level), arguments.host, arguments.port, on_listening=tell)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

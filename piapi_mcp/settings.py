@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from piapi_mcp.errors import SettingsError, quote
 
@@ -15,6 +15,8 @@ _logger = logging.getLogger(__name__)
 
 ServiceMode = Literal["public", "private"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_SECURE_URL = r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s@?#]+$"
 
 
 def _sendable(secret: SecretStr) -> SecretStr:
@@ -26,6 +28,14 @@ def _sendable(secret: SecretStr) -> SecretStr:
 
 HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
 """A secret that can travel in an HTTP header."""
+
+
+def _listed(text: object) -> object:
+    return [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""Several, with commas between them."""
 
 
 class Settings(BaseModel):
@@ -66,8 +76,26 @@ class Settings(BaseModel):
     output_dir: Path | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
     """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
 
+    wait_seconds: float | None = Field(default=None, alias="PIAPI_WAIT_SECONDS", ge=0, le=600)
+    """Seconds that get_task waits when a call does not say. Default: what the client allows, at most 25."""
+
     access_token: HeaderSecret | None = Field(default=None, alias="PIAPI_MCP_ACCESS_TOKEN")
     """Over HTTP: who brings it as a bearer token may use this server's own PiAPI key."""
+
+    oauth_issuer: str | None = Field(default=None, alias="PIAPI_MCP_OAUTH_ISSUER", pattern=_SECURE_URL)
+    """Over HTTP: OAuth authorization server whose tokens let clients in."""
+
+    oauth_audience: str | None = Field(default=None, alias="PIAPI_MCP_OAUTH_AUDIENCE", pattern=_SECURE_URL)
+    """Over HTTP: URL that clients know this server by, such as https://mcp.example.com/mcp; tokens must name it."""
+
+    allowed_hosts: Names = Field(default=(), alias="PIAPI_MCP_ALLOWED_HOSTS")
+    """Over HTTP: names that clients call this server by, with commas between; `name:*` for any port."""
+
+    allowed_origins: Names = Field(default=(), alias="PIAPI_MCP_ALLOWED_ORIGINS")
+    """Over HTTP: web pages that may call this server, such as https://app.example.com, with commas between."""
+
+    requests_per_second: float = Field(default=30, alias="PIAPI_MCP_REQUESTS_PER_SECOND", ge=0)
+    """Over HTTP: requests a second that each key may make; 0 for any number."""
 
     previews: bool = Field(default=True, alias="PIAPI_PREVIEWS")
     """Whether finished results are shown as small pictures in the conversation."""
@@ -113,6 +141,10 @@ _ALLOWED = {
     "PIAPI_MAX_COST_USD": "a number of US dollars, such as 0.50",
     "PIAPI_DAILY_BUDGET_USD": "a number of US dollars, such as 5",
     "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",
+    "PIAPI_WAIT_SECONDS": "a number of seconds from 0 to 600",
+    "PIAPI_MCP_OAUTH_ISSUER": "an https URL",
+    "PIAPI_MCP_OAUTH_AUDIENCE": "an https URL",
+    "PIAPI_MCP_REQUESTS_PER_SECOND": "a number, 0 for no limit",
 }
 
 

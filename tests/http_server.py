@@ -28,17 +28,24 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def serve(settings: Settings, *arguments: str, **more: str) -> Generator[str]:
-    """Run the server and yield its address."""
+def start(settings: Settings, *arguments: str, **more: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """Run the server and yield it with its address."""
     env = environment(settings, **more)
     with subprocess.Popen([*COMMAND, *arguments], env=env, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         line = server.stderr.readline()
         assert line.startswith("piapi-mcp serves "), line
         try:
-            yield line.split()[2].removesuffix("/mcp")
+            yield server, line.split()[2].removesuffix("/mcp")
         finally:
             server.terminate()
+
+
+@contextmanager
+def serve(settings: Settings, *arguments: str, **more: str) -> Generator[str]:
+    """Run the server and yield its address."""
+    with start(settings, *arguments, **more) as (_, url):
+        yield url
 
 
 @asynccontextmanager

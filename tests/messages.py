@@ -15,7 +15,7 @@ INITIALIZE = {
 
 def modern(method: str, *extensions: str, **params: Any) -> dict[str, Any]:
     """Return a request of the era without handshake, from a client that declares *extensions*."""
-    meta = {
+    meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {"extensions": {name: {} for name in extensions}},
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},

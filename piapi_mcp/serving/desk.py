@@ -74,6 +74,11 @@ class Desk:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
+    def end_waits(self) -> None:
+        """Let every call that waits for a task answer at once, with how the task stands."""
+        for service in self._services.values():
+            service.end_waits()
+
     async def close(self) -> None:
         """Let submissions that are under way finish, then close the connections."""
         for closing in self._closing:
@@ -84,9 +89,9 @@ class Desk:
         self._services.clear()
 
     def _key_of(self, headers: Mapping[str, str]) -> SecretStr | None:
-        """Return the PiAPI key that the request brought along; a bearer is one unless it is the access token."""
+        """Return the PiAPI key that the request brought along; a bearer is one unless it is what lets clients in."""
         if key := headers.get("x-api-key"):
             return SecretStr(key)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        is_key = scheme.lower() == "bearer" and bearer and self._settings.access_token is None
-        return SecretStr(bearer.strip()) if is_key else None
+        lets_in = self._settings.access_token or self._settings.oauth_issuer
+        return SecretStr(bearer.strip()) if scheme.lower() == "bearer" and bearer and not lets_in else None

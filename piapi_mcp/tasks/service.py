@@ -136,6 +136,10 @@ class TaskService:
         note = f"PiAPI has not answered for {seen.age_s:.0f} s: this is how the task stood before that."
         return self._describe(seen.task, notes=(note,) if seen.is_stale else ())
 
+    def end_waits(self) -> None:
+        """Let every wait end at once, those still to come included: the server is about to end."""
+        self._watcher.end_waits()
+
     async def close(self) -> None:
         """Let submissions that are under way finish, then close connections and ledger."""
         await self._buyer.close()

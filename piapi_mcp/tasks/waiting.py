@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from piapi_mcp.api.wire import RemoteTask
-from piapi_mcp.errors import RateLimitedError, RefusedError, UnreachableError
+from piapi_mcp.errors import InputRejectedError, RateLimitedError, RefusedError, UnreachableError
 
 _FIRST_PAUSE_S = 0.45
 _LONGEST_PAUSE_S = 3.85
@@ -23,6 +23,7 @@ _CLOSE_LOOKS_S = 2.6
 _LONGEST_RETRY_AFTER_S = 30.0
 _STALE_AFTER_S = 8.0
 """Looks are never this far apart unless they fail."""
+_MAX_WAITS = 100
 _TICK_S = 4.0
 """A waiting call hears of its task at least this often, changed or not."""
 
@@ -68,6 +69,10 @@ class _Watch:
     def is_over(self) -> bool:
         return bool(self.refusal or (self.latest and self.latest.is_done) or (self.loop and self.loop.done()))
 
+    @property
+    def has_looked(self) -> bool:
+        return bool(self.latest or self.trouble)
+
     def announce(self) -> None:
         """Wake whoever waits for the next look."""
         self.looked.set()
@@ -90,6 +95,13 @@ class Watcher:
         self._look = look
         self._sleep = sleep
         self._watches: dict[str, _Watch] = {}
+        self._is_ending = False
+
+    def end_waits(self) -> None:
+        """Let every wait end after the look that is under way, those still to come included."""
+        self._is_ending = True
+        for watch in self._watches.values():
+            watch.announce()
 
     async def wait(self, task_id: str, *, wait_s: float, on_tick: OnTick | None = None) -> Seen:
         """Return the task as soon as it has ended, or as it is after *wait_s* seconds.
@@ -102,16 +114,26 @@ class Watcher:
         Raises:
             RefusedError: PiAPI does not let this key see the task, or does not know it.
             UnreachableError: No look got an answer.
+            InputRejectedError: As many calls wait already as may at once.
         """
+        if sum(watch.waiters for watch in self._watches.values()) >= _MAX_WAITS:
+            raise InputRejectedError(
+                f"{_MAX_WAITS} calls of this key wait for tasks already, which is the most. The task goes on: call "
+                "get_task with wait_seconds 0, or again later."
+            )
         clock = asyncio.get_running_loop().time
         ends_at = clock() + wait_s
         with self._watching(task_id) as watch:
-            while not watch.is_over and (left_s := ends_at - clock()) > 0:
+            while not self._is_over(watch) and (left_s := ends_at - clock()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(watch.looked.wait(), min(left_s, _TICK_S))
                 if on_tick and watch.latest:
                     await on_tick(watch.latest)
             return watch.outcome(clock())
+
+    def _is_over(self, watch: _Watch) -> bool:
+        # A server that ends still tells how the task stands, where it ever got to know.
+        return watch.is_over or (self._is_ending and watch.has_looked)
 
     @contextlib.contextmanager
     def _watching(self, task_id: str) -> Generator[_Watch]:
