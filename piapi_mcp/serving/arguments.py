@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from piapi_mcp.api.catalog import MIDJOURNEY_INDEX_RULES, TASK_ID_PATTERN, ImageScale, MidjourneyIndex, ServiceMode
-
-LONGEST_WAIT_S = 45
-"""Clients give up on a call after 60 seconds, most of them; a wait ends well before."""
-
+from piapi_mcp.serving.waits import LONGEST_WAIT_S
 
 FORMS = {
     "task_id": "6 to 64 letters, digits, - and _",
@@ -62,9 +59,14 @@ Directory = Annotated[str | None, Field(description="Full path of a folder. Defa
 WebhookEndpoint = Annotated[str | None, AfterValidator(_http_url), Field(description="URL told of its end.")]
 WebhookSecret = Annotated[str | None, AfterValidator(_sendable), Field(description="Sent to it as x-webhook-secret.")]
 WaitSeconds = Annotated[
-    Annotated[float, Field(ge=0, le=LONGEST_WAIT_S)],
+    Annotated[float, Field(ge=0)],
     BeforeValidator(_number),
-    Field(description=f"Wait up to {LONGEST_WAIT_S} s."),
+    Field(description=f"Wait up to {LONGEST_WAIT_S:.0f} s."),
+]
+UsualWait = Annotated[
+    Annotated[float, Field(ge=0)] | None,
+    BeforeValidator(_number),
+    Field(description=f"Wait up to {LONGEST_WAIT_S:.0f} s. Default: what suits."),
 ]
 Preview = Annotated[bool, Field(description="Show it.")]
 MaxCost = Annotated[

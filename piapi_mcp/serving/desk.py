@@ -42,7 +42,8 @@ class Desk:
     """Hands out the service that a call is entitled to."""
 
     def __init__(self, settings: Settings, *, over_http: bool = False) -> None:
-        self._settings = settings
+        self.settings = settings
+        """What the operator set."""
         self._over_http = over_http
         self._services: dict[str, TaskService] = {}
         self._closing = set[asyncio.Task[None]]()
@@ -53,14 +54,14 @@ class Desk:
         Raises:
             UnauthorizedError: If there is no PiAPI key to work with.
         """
-        key = self._key_of(headers or {}) or self._settings.api_key
+        key = self._key_of(headers or {}) or self.settings.api_key
         if key is None:
             raise UnauthorizedError(_NO_KEY_OVER_HTTP if self._over_http else _NO_KEY)
         service = self._services.pop(key.get_secret_value(), None)
         if service is None:
             from piapi_mcp.tasks.service import open_service
 
-            service = open_service(self._settings, key, reads_local_files=not self._over_http)
+            service = open_service(self.settings, key, reads_local_files=not self._over_http)
             self._make_room()
         # Put last again: the first in line is the one not used for longest.
         self._services[key.get_secret_value()] = service
@@ -93,5 +94,5 @@ class Desk:
         if key := headers.get("x-api-key"):
             return SecretStr(key)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        lets_in = self._settings.access_token or self._settings.oauth_issuer
+        lets_in = self.settings.access_token or self.settings.oauth_issuer
         return SecretStr(bearer.strip()) if scheme.lower() == "bearer" and bearer and not lets_in else None

@@ -14,8 +14,8 @@ from piapi_mcp.settings import LogLevel, Settings
 
 INSTRUCTIONS = (
     "Upscales Midjourney images, videos and pictures with PiAPI. Submitting costs money (dry_run tells how much) and "
-    "answers at once with a task_id; tasks run from seconds to many minutes. Follow a task with get_task and "
-    "wait_seconds until its status is completed or failed, then give the user the links. A slow task goes on by "
+    "answers at once with a task_id; tasks run from seconds to many minutes. Call get_task, which waits a while, "
+    "until its status is completed or failed, then give the user the links. A slow task goes on by "
     "itself: never submit it again. list_tasks shows the Midjourney tasks that can be upscaled."
 )
 

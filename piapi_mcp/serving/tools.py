@@ -20,6 +20,7 @@ from piapi_mcp.serving import arguments as args
 from piapi_mcp.serving.desk import Desk
 from piapi_mcp.serving.results import model_result, task_result
 from piapi_mcp.serving.strict_tool import StrictTool
+from piapi_mcp.serving.waits import waits_for
 from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.waiting import OnTick
@@ -60,8 +61,9 @@ async def midjourney_upscale(
         allow_repeat=allow_repeat,
         dry_run=dry_run,
     )
+    wait_s = _wait_s(ctx, wait_seconds)
     task = await service.upscale_midjourney(
-        origin_task_id, index, options, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds)
+        origin_task_id, index, options, wait_s=wait_s, on_tick=_progress(ctx, wait_s)
     )
     return task_result(task)
 
@@ -87,7 +89,8 @@ async def video_upscale(
         allow_repeat=allow_repeat,
         dry_run=dry_run,
     )
-    task = await service.upscale_video(video, options, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds))
+    wait_s = _wait_s(ctx, wait_seconds)
+    task = await service.upscale_video(video, options, wait_s=wait_s, on_tick=_progress(ctx, wait_s))
     return task_result(task)
 
 
@@ -114,13 +117,14 @@ async def image_upscale(
         allow_repeat=allow_repeat,
         dry_run=dry_run,
     )
+    wait_s = _wait_s(ctx, wait_seconds)
     task = await service.upscale_image(
         image,
         options,
         scale=scale,
         face_enhance=face_enhance,
-        wait_s=wait_seconds,
-        on_tick=_progress(ctx, wait_seconds),
+        wait_s=wait_s,
+        on_tick=_progress(ctx, wait_s),
     )
     return task_result(task)
 
@@ -131,11 +135,12 @@ async def save_result(ctx: ToolContext, task_id: args.TaskId, directory: args.Di
 
 
 async def get_task(
-    ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.WaitSeconds = 0, preview: args.Preview = True
+    ctx: ToolContext, task_id: args.TaskId, wait_seconds: args.UsualWait = None, preview: args.Preview = True
 ) -> TaskAnswer:
     """Look at a task, and wait for its end if asked to."""
     service = _service(ctx)
-    task = await service.get(task_id, wait_s=wait_seconds, on_tick=_progress(ctx, wait_seconds))
+    wait_s = _wait_s(ctx, wait_seconds)
+    task = await service.get(task_id, wait_s=wait_s, on_tick=_progress(ctx, wait_s))
     return task_result(task, await service.preview(task) if preview else None)
 
 
@@ -237,6 +242,12 @@ def _usd(amount: float | None) -> Decimal | None:
 
 def _service(ctx: ToolContext) -> "TaskService":
     return ctx.request_context.lifespan_context.service(ctx.headers)
+
+
+def _wait_s(ctx: ToolContext, asked_s: float | None) -> float:
+    client = ctx.session.client_params
+    setting_s = ctx.request_context.lifespan_context.settings.wait_seconds
+    return waits_for(client.client_info.name if client else None, setting_s=setting_s).fitting(asked_s)
 
 
 def _progress(ctx: ToolContext, wait_s: float) -> OnTick:

@@ -202,7 +202,7 @@ def _next_step(remote: RemoteTask, *, can_save: bool) -> str:
         return f"It failed, and PiAPI shows a charge of {dollars(remote.consumed_usd)}: tell the user error and logs."
     if remote.status == FAILED:
         return "It failed and was not charged: tell the user error and logs; mend the cause before submitting again."
-    return "It is running: call get_task with this task_id and wait_seconds 25 until it has ended; do not submit again."
+    return "It is running: call get_task with this task_id, again until it has ended; do not submit again."
 
 
 def _next_step_of_completed(remote: RemoteTask, *, can_save: bool) -> str:
