@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -75,7 +76,17 @@ def create_app() -> Starlette:
 
 
 def build_app(settings: Settings, *, log_level: LogLevel = "WARNING") -> Starlette:
-    """Return the application that serves both HTTP transports.
+    """Return the application that serves the tools of PiAPI over both HTTP transports.
+
+    Raises:
+        SettingsError: If the settings for access contradict each other.
+    """
+    desk = Desk(settings, over_http=True)
+    return wrap(build_server(settings, log_level=log_level, desk=desk), desk, settings)
+
+
+def wrap(server: MCPServer[Desk], desk: Desk, settings: Settings) -> Starlette:
+    """Return the application that serves *server* over both HTTP transports, and closes *desk* at its end.
 
     Its `state.desk` and `state.calls` are what is needed to end well, see `listening`.
 
@@ -83,9 +94,7 @@ def build_app(settings: Settings, *, log_level: LogLevel = "WARNING") -> Starlet
         SettingsError: If the settings for access contradict each other.
     """
     check_access(settings)
-    desk = Desk(settings, over_http=True)
     calls = CallsInFlight()
-    server = build_server(settings, log_level=log_level, desk=desk)
     server.middleware.append(calls)
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=True,

@@ -1,6 +1,6 @@
 """The MCP server: its name, its instructions and its tools."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from mcp.server.mcpserver import MCPServer
@@ -8,7 +8,8 @@ from mcp.server.mcpserver import MCPServer
 import piapi_mcp
 from piapi_mcp.serving.desk import Desk
 from piapi_mcp.serving.piapi_tasks import PiAPITasks
-from piapi_mcp.serving.tasks_extension import TasksExtension, refuse_undeclared_listening
+from piapi_mcp.serving.strict_tool import StrictTool
+from piapi_mcp.serving.tasks_extension import TaskBackend, TasksExtension, refuse_undeclared_listening
 from piapi_mcp.serving.tools import PAID_TOOLS, build_tools
 from piapi_mcp.settings import LogLevel, Settings
 
@@ -20,13 +21,22 @@ INSTRUCTIONS = (
 )
 
 
-def build_server(settings: Settings, *, log_level: LogLevel = "WARNING", desk: Desk | None = None) -> MCPServer[Desk]:
+def build_server(
+    settings: Settings,
+    *,
+    log_level: LogLevel = "WARNING",
+    desk: Desk | None = None,
+    tools: Sequence[StrictTool] | None = None,
+    tasks: TaskBackend | None = None,
+) -> MCPServer[Desk]:
     """Return the server with all its tools; nothing is connected before the first call needs it.
 
     Args:
         settings: What the operator set.
         log_level: What to log.
         desk: One that many connections share, over HTTP, closed by who made it; None makes one for each connection.
+        tools: What to offer; None for the tools of PiAPI.
+        tasks: Where tasks of the tasks extension live; None for PiAPI.
     """
 
     @asynccontextmanager
@@ -45,8 +55,8 @@ def build_server(settings: Settings, *, log_level: LogLevel = "WARNING", desk: D
         title="PiAPI upscaling",
         version=piapi_mcp.__version__,
         instructions=INSTRUCTIONS,
-        tools=[*build_tools(local_files=desk is None)],
-        extensions=[TasksExtension(PiAPITasks(PAID_TOOLS))],
+        tools=[*(build_tools(local_files=desk is None) if tools is None else tools)],
+        extensions=[TasksExtension(tasks or PiAPITasks(PAID_TOOLS))],
         middleware=[refuse_undeclared_listening],
         lifespan=lifespan,
         log_level=log_level,
