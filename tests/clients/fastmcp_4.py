@@ -1,0 +1,25 @@
+"""fastmcp: its client."""
+
+import asyncio
+
+from fastmcp import Client
+from fastmcp.client.transports import SSETransport, StdioTransport, StreamableHttpTransport
+from way import Answer, go, report, target
+
+
+async def main() -> None:
+    to = target()
+    if to["transport"] == "stdio":
+        transport = StdioTransport(command=to["command"], args=to["args"], env=to["env"])
+    else:
+        transport = SSETransport(to["url"]) if to["transport"] == "sse" else StreamableHttpTransport(to["url"])
+    async with Client(transport) as client:
+
+        async def call(tool: str, arguments: Answer) -> Answer:
+            return (await client.call_tool(tool, arguments)).structured_content or {}
+
+        result = await go(call, to["order"])
+        report(client.protocol_version or "?", result)
+
+
+asyncio.run(main())

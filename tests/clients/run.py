@@ -1,0 +1,202 @@
+"""Real clients against this checkout's server: each submits a task, looks until it has ended, and takes the result.
+
+    python tests/clients/run.py [NAME ...] [--environments DIR]
+
+PiAPI is played by the sandbox. Needs pip and npm; the clients are installed into environments of their own, which are
+kept and used again. Prints a table of clients and transports with the protocol version that was agreed on; the exit
+status is 1 if any way was not gone to its end.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from piapi_mcp.sandbox.samples import Sample
+
+HERE = Path(__file__).parent
+GRID = Sample("6", is_grid=True).task_id
+ROOT = HERE.parents[1]
+SERVER = ["-m", "piapi_mcp"]
+TIMEOUT_S = 100
+TRANSPORTS = ("stdio", "streamable-http", "sse")
+
+PYTHON_PACKAGES = {
+    "python-1": ("mcp==1.30.0", "langchain-mcp-adapters==0.3.2", "langchain==1.4.7"),
+    "python-2": ("mcp==2.3.0", "openai-agents==0.24.0", "pydantic-ai-slim[mcp]==2.68.0", "fastmcp-slim==4.2.0"),
+}
+NODE_PACKAGES = (
+    "@modelcontextprotocol/sdk@1.32.2",
+    "@modelcontextprotocol/client@2.4.0",
+    "@modelcontextprotocol/inspector@2.12.0",
+    "mcp-remote@0.15.1",
+)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One way of connecting."""
+
+    name: str
+    script: str
+    environment: str
+    transports: tuple[str, ...] = TRANSPORTS
+    more: dict[str, str] = field(default_factory=dict[str, str])
+    """What its script is told besides."""
+    bridge: bool = False
+    """Whether it reaches HTTP through mcp-remote, as a server over stdio."""
+
+
+CLIENTS = (
+    Client("mcp 2.3", "mcp_2.py", "python-2"),
+    Client("mcp 2.3, older era", "mcp_2.py", "python-2", more={"era": "legacy"}),
+    Client("mcp 1.30", "mcp_1.py", "python-1"),
+    Client("TypeScript SDK 1.32", "typescript_1.mjs", "node"),
+    Client("TypeScript client 2.4", "typescript_2.mjs", "node", more={"era": "auto"}),
+    Client("TypeScript client 2.4, as it comes", "typescript_2.mjs", "node"),
+    Client("inspector 2.12", "inspector.py", "node"),
+    Client("inspector 2.12, newer era", "inspector.py", "node", TRANSPORTS[:2], more={"era": "modern"}),
+    Client("mcp-remote 0.15", "mcp_1.py", "python-1", TRANSPORTS[1:], bridge=True),
+    Client("fastmcp 4.2", "fastmcp_4.py", "python-2"),
+    Client("LangChain", "langchain_agent.py", "python-1"),
+    Client("OpenAI Agents", "openai_agent.py", "python-2"),
+    Client("Pydantic AI", "pydantic_agent.py", "python-2"),
+)
+
+
+def install_python(folder: Path, packages: tuple[str, ...]) -> None:
+    """Install *packages* into a virtual environment in *folder*, unless it is there."""
+    if not (folder / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        command = [str(folder / "bin/python"), "-m", "pip", "install", "-qq", *packages]
+        subprocess.run([*command, "--disable-pip-version-check"], check=True)
+        (folder / "done").write_text("\n".join(packages))
+
+
+def install_node(folder: Path) -> None:
+    """Install the npm packages into *folder*, unless they are there, with the scripts beside them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "done").exists():
+        (folder / "package.json").write_text("{}")
+        subprocess.run(["npm", "install", "--silent", "--no-fund", *NODE_PACKAGES], cwd=folder, check=True)  # noqa: S607
+        (folder / "done").write_text("\n".join(NODE_PACKAGES))
+    for script in HERE.glob("*.mjs"):  # they find their packages from where they lie
+        (folder / script.name).write_text(script.read_text())
+
+
+def install(environments: Path) -> None:
+    """Install every environment, side by side."""
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(install_python, environments / name, found) for name, found in PYTHON_PACKAGES.items()]
+        for job in [*jobs, pool.submit(install_node, environments / "node")]:
+            job.result()
+
+
+@contextmanager
+def running(command: list[str], env: dict[str, str], stream: str) -> Generator[str]:
+    """Run *command* and yield the first line that it prints to *stream*."""
+    with tempfile.TemporaryFile("w+") as rest:
+        out, err = (subprocess.PIPE if stream == name else rest for name in ("stdout", "stderr"))
+        with subprocess.Popen(command, env=env, text=True, stdout=out, stderr=err) as process:
+            pipe = process.stdout or process.stderr
+            if pipe is None:
+                raise RuntimeError("no pipe")
+            try:
+                yield pipe.readline().strip()
+            finally:
+                process.terminate()
+
+
+class Bench:
+    """The running servers, and the clients' environments."""
+
+    def __init__(self, environments: Path, settings: dict[str, str], http_url: str) -> None:
+        self._environments = environments
+        self._settings = settings
+        self._http_url = http_url
+
+    def target(self, client: Client, transport: str, number: int) -> dict[str, object]:
+        """Return what the client's script is told."""
+        # Each cell buys for itself: another index, and a record of its own where it starts the server.
+        order = {"origin_task_id": GRID, "index": str(number % 4 + 1), "allow_repeat": True}
+        told: dict[str, object] = {"transport": transport, "order": order, **client.more}
+        url = self._http_url if transport == "streamable-http" else self._http_url.removesuffix("/mcp") + "/sse"
+        if client.bridge:
+            only = "http-only" if transport == "streamable-http" else "sse-only"
+            bridge = str(self._environments / "node/node_modules/.bin/mcp-remote")
+            env = {"PATH": os.environ["PATH"], "HOME": tempfile.mkdtemp()}
+            return told | {"transport": "stdio", "command": bridge, "args": [url, "--transport", only], "env": env}
+        if transport == "stdio":
+            return told | {"command": sys.executable, "args": SERVER, "env": self._settings}
+        return told | {"url": url}
+
+    def run(self, client: Client, transport: str, number: int) -> tuple[str, str]:
+        """Let *client* go its way; return the agreed version, or nothing and why it failed."""
+        folder = self._environments / client.environment
+        told = json.dumps(self.target(client, transport, number))
+        if client.script.endswith(".mjs"):
+            command = ["node", str(folder / client.script), told]
+        else:
+            python = folder / "bin/python" if client.environment != "node" else sys.executable
+            command = [str(python), str(HERE / client.script), told]
+        path = f"{self._environments / 'node/node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PATH": path}
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            return "", f"no end after {TIMEOUT_S} s: {error.stderr!r}"
+        if done.returncode:
+            return "", done.stderr[-1500:] or done.stdout[-1500:]
+        said = json.loads(done.stdout.splitlines()[-1])
+        is_result = said["result"].startswith(f"{self._settings['PIAPI_BASE_URL']}/results/")
+        return (said["protocol"], "") if is_result else ("", f"no result: {said}")
+
+
+def main(names: list[str], environments: Path) -> int:
+    """Run the clients whose name contains one of *names* (all without), and return the exit status."""
+    started = time.monotonic()
+    install(environments)
+    installed = time.monotonic()
+    chosen = [client for client in CLIENTS if not names or any(name in client.name for name in names)]
+    sandbox = running([sys.executable, *SERVER, "sandbox"], dict(os.environ), "stdout")
+    with tempfile.TemporaryDirectory() as state, sandbox as base_url:
+        settings = {"PIAPI_BASE_URL": base_url, "PIAPI_API_KEY": "sandbox-clients", "PIAPI_STATE_DIR": state}
+        settings |= {"PATH": os.environ["PATH"], "HOME": state}
+        http = [sys.executable, *SERVER, "--transport", "streamable-http", "--port", "0"]
+        with running(http, settings, "stderr") as line:
+            bench = Bench(environments, settings, line.split()[2])
+            cells = [(client, transport) for client in chosen for transport in client.transports]
+            with ThreadPoolExecutor(2) as pool:
+                jobs = [pool.submit(bench.run, *cell, number) for number, cell in enumerate(cells)]
+                results = {(client.name, on): job.result() for (client, on), job in zip(cells, jobs, strict=True)}
+    print_table(chosen, results)
+    ended = time.monotonic()
+    failed = {cell: why for cell, (version, why) in results.items() if not version}
+    for (name, transport), why in failed.items():
+        print(f"\n{name} over {transport} failed:\n{why}")
+    print(f"\nInstalled in {installed - started:.0f} s, run in {ended - installed:.0f} s.")
+    return bool(failed)
+
+
+def print_table(clients: list[Client], results: dict[tuple[str, str], tuple[str, str]]) -> None:
+    """Print the agreed versions, a line a client."""
+    print(f"| client | {' | '.join(TRANSPORTS)} |\n|---|{'---|' * len(TRANSPORTS)}")
+    for client in clients:
+        cells = [results.get((client.name, transport), ("–", ""))[0] or "**failed**" for transport in TRANSPORTS]
+        print(f"| {client.name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", help="only clients whose name contains this")
+    parser.add_argument("--environments", type=Path, default=ROOT / ".clients", help="default: .clients")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.names, arguments.environments.resolve()))
