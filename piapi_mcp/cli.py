@@ -1,9 +1,10 @@
-"""The commands: serve (the default), demo, sandbox. With `demo.py` the only place that prints or exits."""
+"""The command line: serve (the default), or one of the commands. With `commands/` the only place that prints."""
 
 import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from piapi_mcp.errors import PiAPIError, SettingsError
 from piapi_mcp.settings import LogLevel, Settings
 
 _EXIT_SETTINGS = 2
+_CLIENTS = ("claude-desktop", "claude-code", "cursor", "vscode", "codex", "gemini")
 _HTTP_OPTIONS = (
     ("--allowed-host", "PIAPI_MCP_ALLOWED_HOSTS", "NAME", "a name that clients call it by; may be repeated"),
     ("--allowed-origin", "PIAPI_MCP_ALLOWED_ORIGINS", "ORIGIN", "a web page that may call it; may be repeated"),
@@ -59,15 +61,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="over HTTP: port (default: %(default)s)")
     for option, setting, metavar, meaning in _HTTP_OPTIONS:
         parser.add_argument(option, dest=setting, action="append", metavar=metavar, help=f"over HTTP: {meaning}")
-    parser.add_argument(
-        "--sandbox", action="store_true", help="use the built-in sandbox instead of PiAPI: no key, nothing paid"
-    )
+    _add_sandbox_option(parser)
     parser.add_argument(
         "--log-level", choices=get_args(LogLevel), default="WARNING", help="what to log to stderr (default: WARNING)"
     )
-    parser.set_defaults(run=_serve)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser.set_defaults(run=_serve, sandbox=False)
+    _add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    return parser
 
+
+def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = commands.add_parser("demo", help="show the main job from start to end; needs no key")
     demo.add_argument(
         "video", nargs="?", type=Path, metavar="VIDEO", help="MP4 file to upscale (default: a clip it makes)"
@@ -81,6 +84,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
+    doctor = commands.add_parser("doctor", help="look whether everything is set up; says what to do where it is not")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_sandbox_option(doctor)
+    doctor.set_defaults(run=_doctor)
+
+    install = commands.add_parser(
+        "install",
+        help="put this server into a client's configuration, or take it out again",
+        epilog="What was there before is kept beside the file. Without --with-key no key is written.",
+    )
+    install.add_argument("--client", required=True, choices=_CLIENTS, help="whose configuration")
+    install.add_argument("--name", type=_server_name, default="piapi", help="name of the server in it (default: piapi)")
+    install.add_argument(
+        "--config", type=Path, metavar="FILE", help="the file (default: where the client looks for it)"
+    )
+    install.add_argument("--with-key", action="store_true", help="write the PIAPI_API_KEY of the environment into it")
+    how = install.add_mutually_exclusive_group()
+    how.add_argument("--print", action="store_true", help="print what would be written, and change nothing")
+    how.add_argument("--undo", action="store_true", help="take the server out again")
+    _add_sandbox_option(install)
+    install.set_defaults(run=_install)
+
     sandbox = commands.add_parser(
         "sandbox",
         help="run a PiAPI of our own that really upscales; prints its base URL",
@@ -89,7 +114,18 @@ def _parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--host", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
     sandbox.add_argument("--port", type=int, default=0, help="port (default: any that is free)")
     sandbox.set_defaults(run=_sandbox)
-    return parser
+
+
+def _add_sandbox_option(parser: argparse.ArgumentParser) -> None:
+    # Suppressed, so that a command's own default does not undo the option before it.
+    text = "use the built-in sandbox instead of PiAPI: no key, nothing paid"
+    parser.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help=text)
+
+
+def _server_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise argparse.ArgumentTypeError("it takes 1 to 64 letters, digits, - and _")
+    return text
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -138,9 +174,38 @@ def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from piapi_mcp.demo import run_demo
+    from piapi_mcp.commands.demo import run_demo
 
     return run_demo(arguments.video, arguments.output)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from piapi_mcp.commands.doctor import examine
+
+    with contextlib.ExitStack() as stack:
+        base_url = None
+        if arguments.sandbox:
+            from piapi_mcp.sandbox.server import SandboxServer
+
+            base_url = stack.enter_context(SandboxServer()).base_url
+        logging.getLogger("piapi_mcp.settings").setLevel(logging.ERROR)  # what it warns of, is found here too
+        return examine(os.environ, base_url=base_url, as_json=arguments.json)
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from piapi_mcp.commands.clients import find_client
+    from piapi_mcp.commands.install import Wish, install, uninstall
+
+    wish = Wish(
+        find_client(arguments.client),
+        name=arguments.name,
+        config=arguments.config,
+        with_key=arguments.with_key,
+        sandbox=arguments.sandbox,
+    )
+    if arguments.undo:
+        return uninstall(wish)
+    return install(wish, Settings.from_env(os.environ), only_print=arguments.print)
 
 
 def _sandbox(arguments: argparse.Namespace) -> int:

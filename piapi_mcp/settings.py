@@ -103,6 +103,24 @@ class Settings(BaseModel):
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
     """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
 
+    @property
+    def state_folder(self) -> Path:
+        """Folder of the ledger; it need not exist."""
+        if self.state_dir is not None:
+            return self.state_dir.expanduser()
+        import platformdirs
+
+        return platformdirs.user_state_path("piapi-mcp", appauthor=False)
+
+    @property
+    def output_folder(self) -> Path:
+        """Folder in which results are saved; it need not exist."""
+        if self.output_dir is not None:
+            return self.output_dir.expanduser()
+        import platformdirs
+
+        return platformdirs.user_downloads_path() / "piapi-mcp"
+
     def for_sandbox(self, base_url: str) -> Self:
         """Return these settings for the sandbox at *base_url*, which takes any key that begins with `sandbox`."""
         return self.model_copy(update={"base_url": base_url, "api_key": SecretStr("sandbox-local")})
@@ -116,16 +134,35 @@ class Settings(BaseModel):
         Raises:
             SettingsError: If a value cannot be used.
         """
-        names = [field.alias for field in cls.model_fields.values() if field.alias]
-        for unknown in sorted(name for name in environ if name.startswith("PIAPI_") and name not in names):
-            close = get_close_matches(unknown, names, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+        for unknown, hint in unknown_settings(environ).items():
             _logger.warning("%s is no setting of piapi-mcp and is ignored.%s", unknown, hint)
+        names = _names()
         given = {name: environ[name].strip() for name in names if name in environ}
         try:
             return cls.model_validate({name: value for name, value in given.items() if not _is_unset(value)})
         except ValidationError as error:
             raise SettingsError(" ".join(_explain(problem["loc"][0], given) for problem in error.errors())) from None
+
+
+def unknown_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the names in *environ* that look like settings and are none, each with a hint at what may be meant."""
+    names = _names()
+    found: dict[str, str] = {}
+    for unknown in sorted(name for name in environ if name.startswith("PIAPI_") and name not in names):
+        close = get_close_matches(unknown, names, n=1)
+        found[unknown] = f" Did you mean {close[0]}?" if close else ""
+    return found
+
+
+def unfilled_settings(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of settings in *environ* that hold a placeholder that nobody filled in, and count as unset."""
+    return [
+        name for name in _names() if environ.get(name, "").strip().startswith("${") and _is_unset(environ[name].strip())
+    ]
+
+
+def _names() -> list[str]:
+    return [field.alias for field in Settings.model_fields.values() if field.alias]
 
 
 def _is_unset(value: str) -> bool:

@@ -93,7 +93,6 @@ def _decode(text: str) -> Write:
 
 def _folder(settings: Settings, directory: str | None) -> Path:
     """Return the folder to write into, made if need be."""
-    chosen = settings.output_dir
     if directory is not None:
         local = LocalFiles.below(settings.allowed_dirs)
         try:
@@ -106,13 +105,9 @@ def _folder(settings: Settings, directory: str | None) -> Path:
                 f"directory={quote(directory)} lies outside the folders that may be used. Nothing was written. Leave "
                 f"directory out, or give the full path of a folder in {local.name}."
             )
-        chosen = Path(directory)
-    if chosen is None:
-        import platformdirs
-
-        chosen = platformdirs.user_downloads_path() / "piapi-mcp"
     try:
-        folder = chosen.expanduser().resolve()
+        chosen = Path(directory).expanduser() if directory is not None else settings.output_folder
+        folder = chosen.resolve()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(error) from None

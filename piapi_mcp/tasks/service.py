@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -46,25 +45,35 @@ async def check_ready(settings: Settings) -> None:
         UnreachableError: PiAPI does not answer.
         LedgerError: The ledger cannot be written.
     """
+    await check_ledger(settings)
+    await check_reachable(settings)
+
+
+async def check_ledger(settings: Settings) -> None:
+    """Return if the ledger can be written.
+
+    Raises:
+        LedgerError: It cannot.
+    """
     ledger = _ledger(settings, "")
     try:
         await ledger.adopt_orphans()
     finally:
         await ledger.close()
+
+
+async def check_reachable(settings: Settings) -> None:
+    """Return if PiAPI answers at all.
+
+    Raises:
+        UnreachableError: It does not.
+    """
     async with PiAPIClient(SecretStr(""), base_url=settings.base_url) as client:
         await client.ping()
 
 
 def _ledger(settings: Settings, identity: str) -> Ledger:
-    return Ledger(_state_dir(settings) / "ledger.sqlite3", identity=identity)
-
-
-def _state_dir(settings: Settings) -> Path:
-    if settings.state_dir is not None:
-        return settings.state_dir.expanduser()
-    import platformdirs
-
-    return platformdirs.user_state_path("piapi-mcp", appauthor=False)
+    return Ledger(settings.state_folder / "ledger.sqlite3", identity=identity)
 
 
 class TaskService:

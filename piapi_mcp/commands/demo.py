@@ -6,7 +6,6 @@ A real client, the real server as a subprocess over stdio, and the sandbox in pl
 import asyncio
 import json
 import os
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mcp import Client, StdioServerParameters
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import TextContent
 
+from piapi_mcp.commands.entry import KEY_PAGE, server_entry
 from piapi_mcp.errors import InputRejectedError, PiAPIError
 from piapi_mcp.sandbox import work
 from piapi_mcp.sandbox.samples import SAMPLES, Sample
@@ -55,8 +55,8 @@ def run_demo(video: Path | None, output: Path) -> int:
     for path in saved:
         print(f"  {path}")
     print("\nTo use it in Claude Desktop, put this into claude_desktop_config.json and restart Claude Desktop:\n")
-    print(json.dumps(_configuration(), indent=2))
-    print("\nA key: https://piapi.ai/workspace/key")
+    print(json.dumps({"mcpServers": {"piapi": server_entry("your key")}}, indent=2))
+    print(f"\nA key: {KEY_PAGE}")
     return 0
 
 
@@ -182,10 +182,3 @@ def _save(url: str, path: Path) -> None:
         response.raise_for_status()
         for chunk in response.iter_bytes():
             file.write(chunk)
-
-
-def _configuration() -> dict[str, Any]:
-    """Return the entry for Claude Desktop, with the full path of this installation's command."""
-    beside = Path(sys.executable).with_name("piapi-mcp")
-    command = str(beside) if beside.exists() else shutil.which("piapi-mcp") or "piapi-mcp"
-    return {"mcpServers": {"piapi": {"command": command, "env": {"PIAPI_API_KEY": "your key"}}}}

@@ -1,0 +1,1 @@
+"""What `piapi-mcp` can do besides serving. With `cli.py` the only place that prints."""
