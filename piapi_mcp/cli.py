@@ -66,11 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", choices=get_args(LogLevel), default="WARNING", help="what to log to stderr (default: WARNING)"
     )
     parser.set_defaults(run=_serve, sandbox=False)
-    _add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    _add_commands(parser)
     return parser
 
 
-def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     demo = commands.add_parser("demo", help="show the main job from start to end; needs no key")
     demo.add_argument(
         "video", nargs="?", type=Path, metavar="VIDEO", help="MP4 file to upscale (default: a clip it makes)"

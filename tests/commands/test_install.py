@@ -59,7 +59,7 @@ def test_what_is_written_starts_the_server(tmp_path: Path, client: str, monkeypa
         text=True,
     ) as server:
         hello = exchange(server, INITIALIZE)
-        call = {"name": "get_account", "arguments": {}}
+        call: dict[str, Any] = {"name": "get_account", "arguments": {}}
         answer = exchange(server, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call})
         server.communicate(timeout=20)
     assert hello["result"]["serverInfo"]["name"] == "piapi-mcp"
