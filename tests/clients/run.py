@@ -71,6 +71,13 @@ CLIENTS = (
     Client("Pydantic AI", "pydantic_agent.py", "python-2"),
 )
 
+EXAMPLES = {
+    "pydantic_ai_agent.py": "python-2",
+    "openai_agents_agent.py": "python-2",
+    "langchain_agent.py": "python-1",
+}
+"""The examples, and the environments that their frameworks are in."""
+
 
 def install_python(folder: Path, packages: tuple[str, ...]) -> None:
     """Install *packages* into a virtual environment in *folder*, unless it is there."""
@@ -178,12 +185,27 @@ def main(names: list[str], environments: Path) -> int:
                 jobs = [pool.submit(bench.run, *cell, number) for number, cell in enumerate(cells)]
                 results = {(client.name, on): job.result() for (client, on), job in zip(cells, jobs, strict=True)}
     print_table(chosen, results)
+    examples_pass = bool(names) or run_examples(environments)
     ended = time.monotonic()
     failed = {cell: why for cell, (version, why) in results.items() if not version}
     for (name, transport), why in failed.items():
         print(f"\n{name} over {transport} failed:\n{why}")
     print(f"\nInstalled in {installed - started:.0f} s, run in {ended - installed:.0f} s.")
-    return bool(failed)
+    return bool(failed) or not examples_pass
+
+
+def run_examples(environments: Path) -> bool:
+    """Run every example, print what it says, and return whether each said a result."""
+    results: list[bool] = []
+    for name, environment in EXAMPLES.items():
+        python = environments / environment / "bin/python"
+        env = os.environ | {"PIAPI_MCP": str(Path(sys.executable).with_name("piapi-mcp"))}
+        command = [str(python), str(ROOT / "examples" / name)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        said = done.stdout.strip() or done.stderr[-1500:]
+        print(f"\nexamples/{name}: {said}")
+        results.append(done.returncode == 0 and said.startswith("Here it is: http"))
+    return all(results)
 
 
 def print_table(clients: list[Client], results: dict[tuple[str, str], tuple[str, str]]) -> None:

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The tests with the lowest versions of the direct dependencies that pyproject.toml allows.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rm -rf .lowest
+python3 -m venv .lowest
+.lowest/bin/python -m pip install --quiet uv
+.lowest/bin/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct --editable '.[test]'
+.lowest/bin/python -m pytest "$@"
