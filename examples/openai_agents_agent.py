@@ -1,4 +1,4 @@
-"""An agent in the OpenAI Agents SDK that upscales. Its calls give up after 5 seconds by default: get_task knows that."""
+"""An agent in the OpenAI Agents SDK that upscales. Its calls give up after 5 seconds: get_task waits less."""
 
 import asyncio
 import json

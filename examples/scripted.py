@@ -41,9 +41,9 @@ def decide(answer: Any) -> Move:
 def read(answer: Any) -> dict[str, Any]:
     """Return the facts in *answer*: text, or blocks of which the first is text."""
     found: Any = json.loads(answer) if isinstance(answer, str) else answer
-    if isinstance(found, dict):
-        return found if "text" not in found else read(found["text"])
-    return read(found[0])
+    if "next_step" in found:
+        return found
+    return read(found["text"] if "text" in found else found[0])
 
 
 def command() -> str:

@@ -30,6 +30,15 @@ REGISTRY_NAME = f"io.github.{OWNER}/{NAME}"
 ICON_URL = f"https://raw.githubusercontent.com/{OWNER}/{NAME}/main/packaging/icon.png"
 KEY = "PIAPI_API_KEY"
 
+FILES = {
+    "claude-desktop": "`claude_desktop_config.json` (Settings → Developer → Edit Config)",
+    "claude-code": "`.mcp.json` of your project",
+    "cursor": "`~/.cursor/mcp.json`",
+    "vscode": "`mcp.json` (command *MCP: Open User Configuration*)",
+    "gemini": "`~/.gemini/settings.json`",
+}
+"""Where each client's users find its configuration."""
+
 _ONLY_STDIO = {"PIAPI_OUTPUT_DIR", "PIAPI_ALLOWED_DIRS"}
 """Settings for files, of which there are none over HTTP."""
 
@@ -196,11 +205,36 @@ def links() -> str:
     return f"[Install in Cursor]({cursor}) · [Install in VS Code]({code})"
 
 
+def client_blocks() -> str:
+    """Return the README's block for each client, each to be unfolded."""
+    from piapi_mcp.commands.clients import CLIENTS
+    from piapi_mcp.commands.documents import block
+
+    folds: list[str] = []
+    for client in CLIENTS:
+        entry = (client.more or {}) | uvx({KEY: client.key_reference or "your key"})
+        kind, where = ("toml", "`~/.codex/config.toml`") if client.name == "codex" else ("json", FILES[client.name])
+        text = block(client, "piapi", entry).rstrip()
+        text = text if kind == "toml" else compact(json.loads(text))
+        folds.append(
+            f"<details><summary>{client.title}</summary>\n\nIn {where}:\n\n```{kind}\n{text}\n```\n\n</details>"
+        )
+    return "\n".join(folds)
+
+
+def compact(document: dict[str, Any]) -> str:
+    """Return *document* as JSON, a line for each of its parts."""
+    parts = ",\n".join(f"  {json.dumps(name)}: {json.dumps(part)}" for name, part in document.items())
+    return f"{{\n{parts}\n}}"
+
+
 def readme() -> str:
     """Return the README with its generated parts as they should be."""
     text = (ROOT / "README.md").read_text()
     text = re.sub(r"<!-- mcp-name: .* -->", f"<!-- mcp-name: {REGISTRY_NAME} -->", text)
-    return re.sub(r"(?<=<!-- links -->\n)[^\n]*(?=\n<!-- /links -->)", lambda _: links(), text)
+    text = re.sub(r"(?<=<!-- links -->\n)[^\n]*(?=\n<!-- /links -->)", lambda _: links(), text)
+    blocks = f"<!-- clients -->\n{client_blocks()}\n<!-- /clients -->"
+    return re.sub(r"<!-- clients -->.*<!-- /clients -->", lambda _: blocks, text, flags=re.DOTALL)
 
 
 def dockerfile() -> str:

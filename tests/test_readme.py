@@ -1,13 +1,40 @@
-"""What the README says, against what the code does."""
+"""What the README and the documents say, against what the code does."""
 
+import inspect
+import json
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
+import pytest
+
+from piapi_mcp import errors
 from piapi_mcp.api.catalog import IMAGE_LIMITS, IMAGE_USD_PER_MEGAPIXEL, VIDEO_LIMITS, VIDEO_USD_PER_FRAME
+from piapi_mcp.cli import build_parser
 from piapi_mcp.serving.tools import build_tools
 from piapi_mcp.settings import Settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+BLOCKS = [
+    pytest.param(kind, text, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in DOCUMENTS
+    for number, (kind, text) in enumerate(
+        re.findall(r"^```(\w+)\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+    )
+]
+# Commands of others, and those that other tests and the gate run as they stand.
+OTHERS = (
+    "uv tool install piapi-mcp",
+    "docker ",
+    "pip install ",
+    "python3 -m venv .venv",
+    "uvicorn ",
+    "bash ",
+    "python ",
+)
 
 
 def column(title: str, number: int) -> list[str]:
@@ -37,3 +64,47 @@ def test_the_figures_are_those_of_the_catalog() -> None:
 
 def test_it_stays_short() -> None:
     assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize(("kind", "text"), BLOCKS)
+def test_every_block_of_code_is_sound(kind: str, text: str) -> None:
+    """Configurations parse; commands of ours are taken by the command line; the rest is known and run elsewhere."""
+    if kind == "json":
+        json.loads(text)
+    elif kind == "toml":
+        tomllib.loads(text)
+    elif kind == "bash":
+        for line in text.replace("\\\n", " ").splitlines():
+            check_command(line.partition("  #")[0].strip())
+    else:
+        assert kind in ("text", "mermaid", "python", "nginx")
+
+
+def check_command(line: str) -> None:
+    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
+    if words[:1] == ["piapi-mcp"]:
+        build_parser().parse_args(words[1:])
+    else:
+        assert not words or " ".join(words).startswith(OTHERS), line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_every_error_is_explained() -> None:
+    page = (ROOT / "docs/errors.md").read_text()
+    known = {
+        name for name, thing in inspect.getmembers(errors, inspect.isclass) if issubclass(thing, errors.PiAPIError)
+    }
+    assert set(re.findall(r"^### `(\w+)`$", page, re.MULTILINE)) == known - {"PiAPIError", "RefusedError"} | {
+        "RefusedError"
+    }
+
+
+def test_every_setting_that_a_document_names_exists() -> None:
+    known = {field.alias for field in Settings.model_fields.values()} | {"PIAPI_MCP", "PIAPI_LIVE_API_KEY"}
+    named = {name for path in DOCUMENTS for name in re.findall(r"\bPIAPI_[A-Z_]+\b", path.read_text())}
+    assert named <= known
