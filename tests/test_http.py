@@ -100,6 +100,22 @@ def test_host_and_origin_are_checked(settings: Settings, headers: dict[str, str]
     assert reply.status_code == status
 
 
+def test_browsers_let_allowed_pages_read_the_answers(settings: Settings) -> None:
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type, x-api-key"}
+    with serve(settings, "--allowed-origin", "https://app.example.com") as url:
+
+        def preflight(origin: str) -> str | None:
+            reply = httpx.options(f"{url}/mcp", headers=asked | {"origin": origin}, trust_env=False)
+            return reply.headers.get("access-control-allow-origin")
+
+        allowed, other = preflight("https://app.example.com"), preflight("https://evil.example")
+        reply = httpx.post(
+            f"{url}/mcp", json=INITIALIZE, headers=ACCEPT | {"origin": "https://app.example.com"}, trust_env=False
+        )
+    assert (allowed, other) == ("https://app.example.com", None)
+    assert reply.headers["access-control-allow-origin"] == "https://app.example.com"
+
+
 def test_readiness_tells_what_is_missing(settings: Settings) -> None:
     with serve(settings) as url:
         assert httpx.get(f"{url}/readyz", trust_env=False).json() == {"status": "ok"}

@@ -10,6 +10,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
@@ -121,11 +122,26 @@ def wrap(server: MCPServer[Desk], desk: Desk, settings: Settings) -> Starlette:
             *metadata_routes(settings),
             Mount("/", app=guard(Router([*streamable.routes, *sse.routes]), settings)),
         ],
-        middleware=[Middleware(Bounds, per_second=settings.requests_per_second)],
+        middleware=[*_for_browsers(settings), Middleware(Bounds, per_second=settings.requests_per_second)],
     )
     app.state.desk = desk
     app.state.calls = calls
     return app
+
+
+def _for_browsers(settings: Settings) -> list[Middleware]:
+    """Return what tells browsers that the allowed pages may read the answers, refusals included."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["www-authenticate", "retry-after", "mcp-session-id"],
+        )
+    ]
 
 
 async def _alive(_request: Request) -> Response:
