@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from piapi_mcp.errors import SettingsError
 
-_SHUTDOWN_S = 10
+_SHUTDOWN_S = 8
 """How long running calls may still be answered when the server is told to end, in seconds."""
 _FLUSH_S = 0.2
 """How long an answer may take to its client's connection, in seconds."""
