@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ _HTTP_OPTIONS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (default: that of the process) and return the exit status."""
+    _speak_anywhere()
     arguments = build_parser().parse_args(argv)
     # stdout belongs to the protocol: logs go to stderr.
     logging.basicConfig(level=arguments.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -40,8 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PiAPIError as error:
         print(f"piapi-mcp: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read what was printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _speak_anywhere() -> None:
+    """Let no sign that a terminal cannot show end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def build_parser() -> argparse.ArgumentParser:

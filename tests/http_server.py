@@ -11,6 +11,7 @@ import httpx2
 from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from stdio_server import PASSED_ON
 
 from piapi_mcp.sandbox.samples import Sample
 from piapi_mcp.settings import Settings
@@ -23,7 +24,7 @@ Era = Literal["auto", "legacy"]
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
-    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    own = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return own | {"PIAPI_BASE_URL": settings.base_url, "PIAPI_STATE_DIR": str(settings.state_dir)} | more
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from piapi_mcp.sandbox.samples import Sample
 from piapi_mcp.settings import Settings
 
+PASSED_ON = ("PATH", "HOME", "APPDATA", "LOCALAPPDATA", "SYSTEMROOT", "TEMP", "USERPROFILE")
+"""Of the environment; what clients do."""
 COMMAND = [sys.executable, "-m", "piapi_mcp"]
 KEY = "sandbox-s3cr3t-key"
 PAID = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
@@ -16,7 +18,7 @@ PAID = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
     """Return what a client passes on: little of its own environment, and the block of the configuration."""
-    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    own = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     state = {"PIAPI_STATE_DIR": str(settings.state_dir), "PIAPI_ALLOWED_DIRS": str(settings.allowed_dirs)}
     return own | {"PIAPI_API_KEY": KEY, "PIAPI_BASE_URL": settings.base_url} | state | more
 

@@ -18,6 +18,8 @@ from messages import ACCEPT, INITIALIZE
 from piapi_mcp.sandbox.control import SandboxControl
 from piapi_mcp.settings import Settings
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and inherited sockets are POSIX's")
+
 MOUNTED = """
 from contextlib import asynccontextmanager
 from starlette.applications import Starlette

@@ -54,7 +54,8 @@ def run_demo(video: Path | None, output: Path) -> int:
     print("\nYour results:")
     for path in saved:
         print(f"  {path}")
-    print("\nTo use it in Claude Desktop, put this into claude_desktop_config.json and restart Claude Desktop:\n")
+    print("\nTo use it in Claude Desktop, run `piapi-mcp install --client claude-desktop`, or put this into")
+    print("claude_desktop_config.json, and restart Claude Desktop:\n")
     print(json.dumps({"mcpServers": {"piapi": server_entry("your key")}}, indent=2))
     print(f"\nA key: {KEY_PAGE}")
     return 0
