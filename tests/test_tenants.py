@@ -24,12 +24,12 @@ OVER_HTTP = [tool.name for tool in build_tools(local_files=False)]
 
 
 @asynccontextmanager
-async def both(settings: Settings) -> AsyncGenerator[tuple[Client, Client, str]]:
+async def both(settings: Settings, transport: str = "streamable-http") -> AsyncGenerator[tuple[Client, Client, str]]:
     """Connect the victim and the thief to one server, and yield the id of a task that the victim bought."""
     with serve(settings, PIAPI_MCP_REQUESTS_PER_SECOND="0") as url:
         async with (
-            client(url, "streamable-http", "auto", x_api_key=VICTIM) as victim,
-            client(url, "streamable-http", "auto", x_api_key=THIEF) as thief,
+            client(url, transport, "auto", x_api_key=VICTIM) as victim,
+            client(url, transport, "auto", x_api_key=THIEF) as thief,
         ):
             hook = {"webhook_endpoint": "https://hook.example.com", "webhook_secret": SECRET}
             bought = await victim.call_tool("midjourney_upscale", PAID | hook)
@@ -50,12 +50,13 @@ def attempts(task_id: str, picture: str) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.parametrize("transport", ["streamable-http", "sse"])
 @pytest.mark.parametrize("tool", OVER_HTTP)
 async def test_no_tool_shows_or_touches_the_task_of_another_key(
-    settings: Settings, sandbox: SandboxControl, tool: str
+    settings: Settings, sandbox: SandboxControl, tool: str, transport: str
 ) -> None:
     sandbox.set(looks=10_000)
-    async with both(settings) as (victim, thief, task_id):
+    async with both(settings, transport) as (victim, thief, task_id):
         call = attempts(task_id, f"file://{settings.state_dir}/ledger.sqlite3")[tool]
         answer = json.dumps([block.model_dump(mode="json") for block in (await thief.call_tool(tool, call)).content])
         after = (await victim.call_tool("get_task", {"task_id": task_id, "wait_seconds": 0})).structured_content

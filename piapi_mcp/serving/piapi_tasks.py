@@ -1,7 +1,8 @@
 """PiAPI's tasks as tasks of MCP. Their ids are the same, so any process can answer for any task."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -45,8 +46,9 @@ class PiAPITasks(TaskBackend):
 
     @override
     async def get(self, task_id: str, ctx: RequestContext) -> TaskState:
-        service = _service(ctx, task_id)
-        task = await _looked_at(service, task_id)
+        with _in_words_of_mcp():
+            service = _service(ctx, task_id)
+            task = await service.get(task_id)
         if task.status not in (COMPLETED, FAILED):
             return _state(task, task_id)
         answer = task_result(task, await service.preview(task))
@@ -55,40 +57,31 @@ class PiAPITasks(TaskBackend):
 
     @override
     async def update(self, task_id: str, input_responses: Mapping[str, Any], ctx: RequestContext) -> None:
-        await _looked_at(_service(ctx, task_id), task_id)  # it must be there; PiAPI's tasks never ask for anything
+        with _in_words_of_mcp():  # it must be there; PiAPI's tasks never ask for anything
+            await _service(ctx, task_id).get(task_id)
 
     @override
     async def cancel(self, task_id: str, ctx: RequestContext) -> None:
-        service = _service(ctx, task_id)
-        try:
-            await service.cancel(task_id)
-        except InputRejectedError:
-            return  # it runs or has ended, and PiAPI cancels only pending tasks: `tasks/get` tells how it ends
-        except PiAPIError as error:
-            raise _explained(error) from error
+        # One that runs or has ended, PiAPI does not cancel: `tasks/get` tells how it ends.
+        with _in_words_of_mcp(), contextlib.suppress(InputRejectedError):
+            await _service(ctx, task_id).cancel(task_id)
 
 
 def _service(ctx: RequestContext, task_id: str) -> "TaskService":
     if not re.fullmatch(TASK_ID_PATTERN, task_id):
         raise UnknownTaskIdError(f"{quote(task_id)} is no id of a task.")
     desk: Desk = ctx.lifespan_context
+    return desk.service(getattr(ctx.request, "headers", None))
+
+
+@contextlib.contextmanager
+def _in_words_of_mcp() -> Generator[None]:
     try:
-        return desk.service(getattr(ctx.request, "headers", None))
+        yield
+    except UnknownTaskError as error:
+        raise UnknownTaskIdError(str(error)) from error
     except PiAPIError as error:
-        raise _explained(error) from error
-
-
-async def _looked_at(service: "TaskService", task_id: str) -> Task:
-    try:
-        return await service.get(task_id)
-    except PiAPIError as error:
-        raise _explained(error) from error
-
-
-def _explained(error: PiAPIError) -> Exception:
-    if isinstance(error, (UnknownTaskError, InputRejectedError)):
-        return UnknownTaskIdError(str(error))
-    return MCPError(INTERNAL_ERROR, str(error))
+        raise MCPError(INTERNAL_ERROR, str(error)) from error
 
 
 def _status(task: Task) -> Literal["working", "completed", "cancelled"]:
