@@ -132,8 +132,8 @@ def test_readiness_tells_what_is_missing(settings: Settings) -> None:
             ["--host", "0.0.0.0"],  # noqa: S104 -- what must be refused
             {"PIAPI_API_KEY": OWN_KEY},
             "piapi-mcp: On 0.0.0.0 anybody who can connect could spend PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, "
-            "which clients then send as a bearer token; or unset PIAPI_API_KEY, so that each client brings its own "
-            "key; or listen on 127.0.0.1.\n",
+            "which clients then send as a bearer token; or PIAPI_MCP_OAUTH_ISSUER and PIAPI_MCP_OAUTH_AUDIENCE; or "
+            "unset PIAPI_API_KEY, so that each client brings its own key; or listen on 127.0.0.1.\n",
             id="its-own-key-for-anybody",
         ),
         pytest.param(

@@ -59,8 +59,8 @@ def _check_own_key(settings: Settings, where: str, otherwise: str = "") -> None:
     if settings.api_key is not None and settings.access_token is None and settings.oauth_issuer is None:
         raise SettingsError(
             f"{where} anybody who can connect could spend PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, which "
-            "clients then send as a bearer token; or unset PIAPI_API_KEY, so that each client brings its own key"
-            f"{otherwise}."
+            "clients then send as a bearer token; or PIAPI_MCP_OAUTH_ISSUER and PIAPI_MCP_OAUTH_AUDIENCE; or unset "
+            f"PIAPI_API_KEY, so that each client brings its own key{otherwise}."
         )
 
 
