@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -197,12 +198,11 @@ async def test_a_ledger_that_fails_after_the_request_never_says_that_nothing_was
             await asyncio.sleep(0)
             call = asyncio.create_task(upscale(service, index))
             await asyncio.to_thread(sandbox.wait_for, "create", times=int(index))
-            with sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None) as other:
+            with closing(sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None)) as other:
                 other.execute("ALTER TABLE submissions RENAME TO away")
             await asyncio.wait({call})
-            with sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None) as other:
+            with closing(sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None)) as other:
                 other.execute("ALTER TABLE away RENAME TO submissions")
-            other.close()
             if outcome is None:
                 task = call.result()
                 assert task.task_id in {bought["task_id"] for bought in sandbox.tasks()}
