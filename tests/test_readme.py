@@ -27,7 +27,7 @@ BLOCKS = [
 ]
 # Commands of others, and those that other tests and the gate run as they stand.
 OTHERS = (
-    "uv tool install piapi-mcp",
+    "uv tool install ",
     "docker ",
     "pip install ",
     "python3 -m venv .venv",

@@ -55,7 +55,8 @@ def remove(text: str, client: Client, name: str) -> str:
     if client.inputs and "inputs" in before:
         still_needed = json.dumps(others)
         ours = {given["id"] for given in client.inputs if f"input:{given['id']}" not in still_needed}
-        after["inputs"] = [given for given in before["inputs"] if given.get("id") not in ours]
+        kept = [given for given in before["inputs"] if given.get("id") not in ours]
+        after = {key: value for key, value in after.items() if key != "inputs"} | ({"inputs": kept} if kept else {})
     return _json(after, like=text)
 
 
