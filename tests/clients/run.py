@@ -63,7 +63,7 @@ CLIENTS = (
     Client("TypeScript client 2.4", "typescript_2.mjs", "node", more={"era": "auto"}),
     Client("TypeScript client 2.4, as it comes", "typescript_2.mjs", "node"),
     Client("inspector 2.12", "inspector.py", "node"),
-    Client("inspector 2.12, newer era", "inspector.py", "node", TRANSPORTS[:2], more={"era": "modern"}),
+    Client("inspector 2.12, newer era", "inspector.py", "node", more={"era": "modern"}),
     Client("mcp-remote 0.15", "mcp_1.py", "python-1", TRANSPORTS[1:], bridge=True),
     Client("fastmcp 4.2", "fastmcp_4.py", "python-2"),
     Client("LangChain", "langchain_agent.py", "python-1"),
