@@ -181,7 +181,8 @@ def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
     check_exposure(settings, arguments.host)
 
     def tell(port: int) -> None:
-        address = f"http://{arguments.host}:{port}"
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        address = f"http://{host}:{port}"
         print(f"piapi-mcp serves {address}/mcp and {address}/sse", file=sys.stderr, flush=True)
 
     serve(build_app(settings, log_level=arguments.log_level), arguments.host, arguments.port, on_listening=tell)
