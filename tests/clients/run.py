@@ -145,7 +145,7 @@ class Bench:
         if client.bridge:
             only = "http-only" if transport == "streamable-http" else "sse-only"
             bridge = str(self._environments / "node/node_modules/.bin/mcp-remote")
-            env = {"PATH": os.environ["PATH"], "HOME": tempfile.mkdtemp()}
+            env = {name: self._settings[name] for name in ("PATH", "HOME")}
             return told | {"transport": "stdio", "command": bridge, "args": [url, "--transport", only], "env": env}
         if transport == "stdio":
             return told | {"command": sys.executable, "args": SERVER, "env": self._settings}
