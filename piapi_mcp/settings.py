@@ -34,6 +34,17 @@ def _listed(text: object) -> object:
     return [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
 
 
+def _full_path(path: Path) -> Path:
+    try:
+        full = path.expanduser()
+    except RuntimeError as error:  # the home folder of nobody known
+        raise ValueError from error
+    if not full.is_absolute():
+        raise ValueError  # clients start servers in folders of their own choice
+    return full
+
+
+Folder = Annotated[Path, AfterValidator(_full_path)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """Several, with commas between them."""
 
@@ -70,10 +81,10 @@ class Settings(BaseModel):
     daily_budget_usd: Decimal | None = Field(default=None, alias="PIAPI_DAILY_BUDGET_USD", ge=0)
     """Most that all tasks of a UTC day may cost together, in US dollars."""
 
-    state_dir: Path | None = Field(default=None, alias="PIAPI_STATE_DIR")
+    state_dir: Folder | None = Field(default=None, alias="PIAPI_STATE_DIR")
     """Folder of the ledger. Default: the user's state folder of the system."""
 
-    output_dir: Path | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
+    output_dir: Folder | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
     """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
 
     wait_seconds: float | None = Field(default=None, alias="PIAPI_WAIT_SECONDS", ge=0, le=600)
@@ -107,7 +118,7 @@ class Settings(BaseModel):
     def state_folder(self) -> Path:
         """Folder of the ledger; it need not exist."""
         if self.state_dir is not None:
-            return self.state_dir.expanduser()
+            return self.state_dir
         import platformdirs
 
         return platformdirs.user_state_path("piapi-mcp", appauthor=False)
@@ -116,7 +127,7 @@ class Settings(BaseModel):
     def output_folder(self) -> Path:
         """Folder in which results are saved; it need not exist."""
         if self.output_dir is not None:
-            return self.output_dir.expanduser()
+            return self.output_dir
         import platformdirs
 
         return platformdirs.user_downloads_path() / "piapi-mcp"
@@ -178,6 +189,8 @@ _ALLOWED = {
     "PIAPI_MAX_COST_USD": "a number of US dollars, such as 0.50",
     "PIAPI_DAILY_BUDGET_USD": "a number of US dollars, such as 5",
     "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",
+    "PIAPI_STATE_DIR": "the full path of a folder",
+    "PIAPI_OUTPUT_DIR": "the full path of a folder",
     "PIAPI_WAIT_SECONDS": "a number of seconds from 0 to 600",
     "PIAPI_MCP_OAUTH_ISSUER": "an https URL",
     "PIAPI_MCP_OAUTH_AUDIENCE": "an https URL",

@@ -61,9 +61,35 @@ def test_a_key_that_cannot_be_one_is_refused_unseen() -> None:
             "Set it, or leave it out.",
             id="webhook-of-another-scheme",
         ),
+        pytest.param(
+            "PIAPI_OUTPUT_DIR",
+            "results",
+            'PIAPI_OUTPUT_DIR="results" cannot be used. Allowed: the full path of a folder. Set it, or leave it out.',
+            id="folder-below-nobody-knows-what",
+        ),
     ],
 )
 def test_a_wrong_setting_says_what_is_allowed(name: str, value: str, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({name: value})
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("name", [field.alias for field in Settings.model_fields.values()])
+@pytest.mark.parametrize("value", ["?", "-1", "nan", "~nobody-known/x", "é", "http://", ",", "\x00"])
+def test_any_value_is_taken_or_refused_in_our_words(name: str, value: str) -> None:
+    assert refusal_of({name: value}).startswith(name)
+
+
+def refusal_of(environ: dict[str, str]) -> str:
+    """Return why *environ* is refused, or the names of its settings when it is taken."""
+    try:
+        Settings.from_env(environ)
+    except SettingsError as error:
+        return str(error)
+    return " ".join(environ)
+
+
+def test_a_home_folder_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(Settings.from_env({"PIAPI_STATE_DIR": "~/piapi"}).state_folder) == "/home/ada/piapi"
