@@ -93,7 +93,7 @@ CLIENTS = (
         "codex",
         "Codex",
         "mcp_servers",
-        _of_home(".codex", "config.toml"),
+        lambda: Path(os.environ.get("CODEX_HOME") or Path.home() / ".codex") / "config.toml",
         # Without the first, its first turn may not see the tools; without the second, it may not call those that pay.
         more={"required": True, "default_tools_approval_mode": "approve"},
     ),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,19 +48,27 @@ def examine(environ: Mapping[str, str], *, base_url: str | None = None, as_json:
         checks = [{"check": found.check, "ok": found.is_good, "text": found.text} for found in findings]
         print(json.dumps({"ok": is_good, "checks": checks, "configuration": configuration}, indent=2))
         return not is_good
+    good, bad = ("✓", "✗") if _shows("✓✗") else ("OK", "!!")
     for finding in findings:
-        print(f"{'✓' if finding.is_good else '✗'} {finding.check}: {finding.text}")
+        print(f"{good if finding.is_good else bad} {finding.check}: {finding.text}")
     print(f"\nFor Claude Desktop and others on this machine:\n\n{json.dumps(configuration, indent=2)}\n")
-    print("All is set up." if is_good else "Not all is set up; what is marked with ✗ needs you.")
+    print("All is set up." if is_good else f"Not all is set up; what is marked with {bad} needs you.")
     return not is_good
 
 
-async def _findings(environ: Mapping[str, str], base_url: str | None) -> list[Finding]:
-    found = [Finding("versions", is_good=True, text=_versions()), *_look_at_names(environ)]
+def _shows(signs: str) -> bool:
+    """Say whether the terminal can show *signs*."""
     try:
-        settings = Settings.from_env(environ)
-    except SettingsError as error:
-        return [*found, Finding("settings", is_good=False, text=str(error))]
+        signs.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+async def _findings(environ: Mapping[str, str], base_url: str | None) -> list[Finding]:
+    wrong = _wrong_settings(environ)
+    found = [Finding("versions", is_good=True, text=_versions()), *_look_at_names(environ), *wrong.values()]
+    settings = Settings.from_env({name: value for name, value in environ.items() if name not in wrong})
     if base_url:
         settings = settings.for_sandbox(base_url)
     checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
@@ -87,6 +96,17 @@ def _versions() -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     machine = f"Python {platform.python_version()} on {platform.system()}"
     return f"piapi-mcp {piapi_mcp.__version__}, {machine}, {libraries}"
+
+
+def _wrong_settings(environ: Mapping[str, str]) -> dict[str, Finding]:
+    """Return what is wrong with each setting by itself: the others are looked at all the same."""
+    wrong: dict[str, Finding] = {}
+    for name, value in environ.items():
+        try:
+            Settings.from_env({name: value})
+        except SettingsError as error:
+            wrong[name] = Finding("settings", is_good=False, text=str(error))
+    return wrong
 
 
 def _look_at_names(environ: Mapping[str, str]) -> Iterator[Finding]:

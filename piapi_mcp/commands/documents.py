@@ -24,7 +24,7 @@ def put(text: str, client: Client, name: str, entry: Table) -> str:
         UneditableError: The text cannot be changed without loss.
     """
     before = _parse(text, client)
-    earlier = _table(before, client.servers).get(name, {})
+    earlier = _earlier(before, client, name)
     if filled_in := _filled_in(earlier):
         entry = entry | {"env": _table(entry, "env") | filled_in | _filled_in(entry)}
     entry = {key: value for key, value in earlier.items() if key not in _OURS} | entry
@@ -46,7 +46,7 @@ def remove(text: str, client: Client, name: str) -> str:
         UneditableError: The text cannot be changed without loss.
     """
     before = _parse(text, client)
-    if name not in _table(before, client.servers):
+    if not _earlier(before, client, name):
         return text
     if client.name == "codex":
         return _remove_toml(text, client, name)
@@ -70,17 +70,37 @@ def _parse(text: str, client: Client) -> Table:
         parsed: Any = tomllib.loads(text) if client.name == "codex" else json.loads(text.lstrip("\ufeff") or "{}")
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise UneditableError(f"it has comments or is broken ({error})") from None
-    if not isinstance(parsed, dict) or not isinstance(_get(parsed, client.servers), dict):
+    if not isinstance(parsed, dict):
         raise UneditableError("it does not have the form that is expected")
-    return cast("Table", parsed)
+    document = cast("Table", parsed)
+    _table(document, client.servers)
+    inputs: Any = document.get("inputs", [])
+    if client.inputs and not (
+        isinstance(inputs, list) and all(isinstance(it, dict) for it in cast("list[Any]", inputs))
+    ):
+        raise UneditableError("its inputs do not have the form that is expected")
+    return document
 
 
-def _get(table: Any, name: str) -> Any:
-    return table.get(name, {})
+def _earlier(document: Table, client: Client, name: str) -> Table:
+    """Return the entry of that name; an empty one where there is none.
+
+    Raises:
+        UneditableError: It is another program's.
+    """
+    entry = _table(_table(document, client.servers), name)
+    _table(entry, "env")
+    words = " ".join(map(str, [entry.get("command"), *cast("list[Any]", entry.get("args") or [])]))
+    if entry and "piapi-mcp" not in words and "piapi_mcp" not in words:
+        raise UneditableError(f"another server stands there as {name}; choose another --name")
+    return entry
 
 
 def _table(table: Table, name: str) -> Table:
-    return cast("Table", _get(table, name))
+    found = table.get(name, {})
+    if not isinstance(found, dict):
+        raise UneditableError(f"its {name} does not have the form that is expected")
+    return cast("Table", found)
 
 
 def _filled_in(entry: Table) -> Table:
@@ -103,27 +123,60 @@ def _json(document: Table, *, like: str) -> str:
 def _put_toml(text: str, client: Client, name: str, entry: Table) -> str:
     """TOML is edited as text: its comments and its order are its user's."""
     before = _parse(text, client)
-    rest = _remove_toml(text, client, name) if name in _table(before, client.servers) else text
-    gap = "\n" if rest and not rest.endswith("\n") else ""
-    after = f"{rest}{gap}\n{_toml(client, name, entry)}".lstrip("\n")
+    rest = _remove_toml(text, client, name).replace("\r\n", "\n")
+    gap = "" if not rest else "\n" if rest.endswith("\n") else "\n\n"
+    after = f"{rest}{gap}{_toml(client, name, entry)}"
     expected = before | {client.servers: _table(before, client.servers) | {name: entry}}
-    return _verified(after, expected)
+    return _verified(after, expected, like=text)
 
 
 def _remove_toml(text: str, client: Client, name: str) -> str:
     before = _parse(text, client)
-    quoted = f'(?:{re.escape(name)}|"{re.escape(name)}")'
-    head = rf"^\[{client.servers}\.{quoted}(?:\.[^\]\n]*)?\][^\n]*\n"
-    after = re.sub(rf"{head}(?:(?!\[)[^\n]*(?:\n|\Z))*", "", text, flags=re.MULTILINE).rstrip("\n")
-    others = {other: entry for other, entry in _table(before, client.servers).items() if other != name}
+    servers = _table(before, client.servers)
+    if name not in servers:
+        return text
+    others = {other: entry for other, entry in servers.items() if other != name}
     expected = {key: value for key, value in before.items() if key != client.servers}
-    return _verified(f"{after}\n" if after else "", expected | ({client.servers: others} if others else {}))
+    kept = "\n".join(_without_tables(text.replace("\r\n", "\n").split("\n"), client.servers, name)).rstrip("\n")
+    return _verified(f"{kept}\n" if kept else "", expected | ({client.servers: others} if others else {}), like=text)
 
 
-def _verified(text: str, expected: Table) -> str:
-    if tomllib.loads(text) != expected:
+def _without_tables(lines: list[str], servers: str, name: str) -> list[str]:
+    """Return *lines* without the server's tables; comments before the next table belong to that."""
+    head = re.compile(rf'\[{servers}\.(?:{re.escape(name)}|"{re.escape(name)}")(?:\..*)?\]')
+    kept: list[str] = []
+    removed: list[str] | None = None
+    for line in [*lines, "["]:
+        if removed is not None and not line.startswith("["):
+            removed.append(line)
+            continue
+        is_ours = head.match(line) is not None
+        if removed is not None and not is_ours:
+            kept += _trailing_remarks(removed)
+        if is_ours and removed is None and kept and not kept[-1]:
+            kept.pop()  # the gap before it
+        removed = [] if is_ours else None
+        if not is_ours:
+            kept.append(line)
+    return kept[:-1]
+
+
+def _trailing_remarks(lines: list[str]) -> list[str]:
+    """Return the comments and gaps at the end of *lines*."""
+    count = 0
+    while count < len(lines) and (not lines[-1 - count].strip() or lines[-1 - count].startswith("#")):
+        count += 1
+    return lines[len(lines) - count :]
+
+
+def _verified(text: str, expected: Table, *, like: str) -> str:
+    try:
+        is_right = tomllib.loads(text) == expected
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:
         raise UneditableError("the server is written there in a form that cannot be replaced")
-    return text
+    return text.replace("\n", "\r\n") if "\r\n" in like else text
 
 
 def _toml(client: Client, name: str, entry: Table) -> str:
@@ -135,5 +188,8 @@ def _toml(client: Client, name: str, entry: Table) -> str:
 
 
 def _value(value: object) -> str:
-    # What is written here, texts, lists of texts and truth values, TOML writes as JSON does.
+    # Texts, numbers, truth values and lists of them, TOML writes as JSON does.
+    plain = (str, int, float, bool)
+    if not all(isinstance(part, plain) for part in (cast("list[Any]", value) if isinstance(value, list) else [value])):
+        raise UneditableError("the server is written there in a form that cannot be replaced")
     return json.dumps(value, ensure_ascii=False)

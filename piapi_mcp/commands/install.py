@@ -37,6 +37,8 @@ def install(wish: Wish, settings: Settings, *, only_print: bool) -> int:
     """
     client = wish.client
     key = settings.api_key.get_secret_value() if wish.with_key and settings.api_key else ""
+    if wish.with_key and only_print:
+        raise SettingsError("--print shows no key: leave --with-key out, and write it where the block says.")
     if wish.with_key and not key:
         raise SettingsError("--with-key writes the PIAPI_API_KEY of the environment, and there is none.")
     entry = client.entry(key, arguments=("--sandbox",) if wish.sandbox else ())

@@ -100,3 +100,17 @@ def test_a_piapi_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert not found["PiAPI"][0]
     assert not found["key"][0]
     assert "could not be reached" in found["PiAPI"][1]
+
+
+def test_one_wrong_setting_hides_no_other_check(settings: Settings, tmp_path: Path) -> None:
+    wrong = {"PIAPI_SERVICE_MODE": "free", "PIAPI_OUTPUT_DIR": "below"}
+    done = examine(tmp_path, PIAPI_API_KEY=KEY, PIAPI_BASE_URL=settings.base_url, **wrong)
+    marks = [line[:2] + line.split(":")[0][2:] for line in done.stdout.splitlines() if line[0:1] in ("✓", "✗")]
+    assert marks.count("✗ settings") == 2
+    assert "✓ key" in marks
+
+
+def test_a_plain_terminal_gets_plain_marks(settings: Settings, tmp_path: Path) -> None:
+    done = examine(tmp_path, PIAPI_BASE_URL=settings.base_url, PYTHONIOENCODING="ascii")
+    assert "OK PiAPI:" in done.stdout
+    assert "!! key:" in done.stdout

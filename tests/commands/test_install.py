@@ -104,6 +104,12 @@ def test_everything_else_in_the_file_stays(
     assert path.read_text() == original
 
 
+CODEX_WITH_TOOLS = """[mcp_servers.piapi]
+command = "piapi-mcp"
+
+[mcp_servers.piapi.tools.x]
+mode = "approve"
+"""
 CODEX = """# my own words
 model = "gpt-9" # the best
 
@@ -142,7 +148,12 @@ def test_codex_keeps_its_comments(tmp_path: Path) -> None:
         pytest.param("claude-desktop", "[]", id="another-form"),
         pytest.param("claude-desktop", '{"mcpServers": []}', id="servers-of-another-form"),
         pytest.param("codex", "[mcp_servers\n", id="broken-toml"),
-        pytest.param("codex", 'mcp_servers.piapi = {command = "x"}\n', id="toml-in-one-line"),
+        pytest.param("codex", 'mcp_servers.piapi = {command = "piapi-mcp"}\n', id="toml-in-one-line"),
+        pytest.param("codex", CODEX_WITH_TOOLS, id="toml-with-tables-of-its-own"),
+        pytest.param("cursor", '{"mcpServers": {"piapi": {"command": "npx", "args": ["other"]}}}', id="anothers"),
+        pytest.param("codex", '[mcp_servers.piapi]\ncommand = "other"\n', id="anothers-in-toml"),
+        pytest.param("cursor", '{"mcpServers": {"piapi": null}}', id="no-entry"),
+        pytest.param("vscode", '{"servers": {}, "inputs": ["x"]}', id="odd-inputs"),
     ],
 )
 def test_what_cannot_be_changed_without_loss_is_left_alone(
@@ -156,6 +167,37 @@ def test_what_cannot_be_changed_without_loss_is_left_alone(
     assert "PIAPI_API_KEY" in said  # the block to be pasted
     assert path.read_text() == text
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_another_programs_server_is_not_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    text = '{"mcpServers": {"piapi": {"command": "npx", "args": ["-y", "other-server"]}}}'
+    path.write_text(text)
+    assert "another server stands there" in run(
+        tmp_path, "--client", "cursor", "--config", str(path), "--undo", status=2
+    )
+    assert path.read_text() == text
+
+
+def test_codex_keeps_what_stands_before_the_next_table_and_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    run(tmp_path, "--client", "codex", "--config", str(path))
+    after = "\n# my profile, keep\n[profiles.a]\nx = 1\n"
+    path.write_bytes((path.read_text() + after).replace("\n", "\r\n").encode())
+    run(tmp_path, "--client", "codex", "--config", str(path))
+    assert b"\n" not in path.read_bytes().replace(b"\r\n", b"")
+    run(tmp_path, "--client", "codex", "--config", str(path), "--undo")
+    assert path.read_bytes() == after.replace("\n", "\r\n").encode()
+
+
+def test_codex_is_found_where_it_was_told_to_live(tmp_path: Path) -> None:
+    run(tmp_path, "--client", "codex", CODEX_HOME=str(tmp_path / "elsewhere"))
+    assert (tmp_path / "elsewhere/config.toml").exists()
+
+
+def test_no_key_is_printed(tmp_path: Path) -> None:
+    said = run(tmp_path, "--client", "cursor", "--print", "--with-key", status=2, PIAPI_API_KEY=KEY)
+    assert KEY not in said
 
 
 def test_a_read_only_file_is_left_alone(tmp_path: Path) -> None:
