@@ -90,7 +90,7 @@ def _earlier(document: Table, client: Client, name: str) -> Table:
     """
     entry = _table(_table(document, client.servers), name)
     _table(entry, "env")
-    words = " ".join(map(str, [entry.get("command"), *cast("list[Any]", entry.get("args") or [])]))
+    words = f"{entry.get('command')} {entry.get('args')}"
     if entry and "piapi-mcp" not in words and "piapi_mcp" not in words:
         raise UneditableError(f"another server stands there as {name}; choose another --name")
     return entry
