@@ -1,6 +1,6 @@
 """Run every fault at every step for every paid tool, and write the table of what came of it.
 
-    python benchmarks/fault_matrix.py
+    python -m benchmarks.fault_matrix
 
 The tests hold the table that is committed beside this file.
 """
@@ -10,12 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from fault_matrix import CELLS, run_cell, table
-
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.server import SandboxServer
+from tests.support.fault_matrix import CELLS, run_cell, table
 
 TABLE = Path(__file__).with_suffix(".md")
 

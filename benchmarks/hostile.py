@@ -1,6 +1,6 @@
 """What each hostile file gets, how fast, and what it costs the server in memory.
 
-    python benchmarks/hostile.py
+    python -m benchmarks.hostile
 
 Each is handed to a process of its own, whose peak of memory is compared with that before. Prints a Markdown table.
 """
@@ -10,9 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from hostile import HOSTILE
+from tests.support.hostile_files import HOSTILE
 
 MAX_MS = 1000
 MAX_MB = 64

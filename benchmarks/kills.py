@@ -1,6 +1,6 @@
 """Kill a real server at random moments of a submission, ask a new one for the same, and count what came of it.
 
-python benchmarks/kills.py [KILLS]
+python -m benchmarks.kills [KILLS]
 """
 
 import asyncio
@@ -9,12 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from kills import Outcome, kill_once, summary
-
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.server import SandboxServer
+from tests.support.kills import Outcome, kill_once, summary
 
 LATEST_S = 0.45
 

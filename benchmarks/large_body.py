@@ -1,6 +1,6 @@
 """What submitting 10 MB videos takes in the process of the server: memory, and stalls of its event loop.
 
-    python benchmarks/large_body.py
+    python -m benchmarks.large_body
 
 The sandbox runs in a process of its own. Prints PASS or FAIL for each target.
 """
@@ -71,8 +71,8 @@ def measure(base_url: str, folder: Path, count: int) -> tuple[float, float]:
 
 def main() -> int:
     """Measure, print, and return 0 if the target is met."""
-    from piapi_mcp.sandbox import work
-    from piapi_mcp.sandbox.control import SandboxControl
+    from piapi_mcp.sandbox import media_jobs as work
+    from piapi_mcp.sandbox.control_client import SandboxControl
 
     sandbox = subprocess.Popen([sys.executable, "-m", "piapi_mcp", "sandbox"], stdout=subprocess.PIPE, text=True)
     try:

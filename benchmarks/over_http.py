@@ -1,6 +1,6 @@
 """What looking at a task costs over Streamable HTTP, against a bare tool of the SDK that asks PiAPI the same.
 
-    python benchmarks/over_http.py [CALLS]
+    python -m benchmarks.over_http [CALLS]
 
 Both servers run in processes of their own, against one sandbox; calls go to them in turn, over 1 and over 32
 connections. Then 20,000 calls and 500 waits at once go to ours, and its memory is read. Prints PASS or FAIL for each
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import httpx
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.sandbox.server import SandboxServer
 
 MAX_RATIO = 1.25
@@ -130,7 +130,7 @@ def memory_mib(pid: int) -> float:
 async def waits(url: str, base_url: str) -> tuple[float, int]:
     """Let many calls wait at once; return how long after their tasks' end the last was answered, and how many were."""
     control = SandboxControl(base_url)
-    control.set(looks=10_000, max_concurrent_tasks=WAITS, does_work=False)
+    control.set(polls=10_000, max_concurrent_tasks=WAITS, does_work=False)
     submitted: list[tuple[str, str]] = []
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=WAITS), trust_env=False, timeout=90) as http:
         for number in range(WAITS):
@@ -146,7 +146,7 @@ async def waits(url: str, base_url: str) -> tuple[float, int]:
 
         waiting = [asyncio.create_task(wait(*task)) for task in submitted]
         await asyncio.to_thread(control.wait_for, "read", times=WAITS, timeout_s=60)
-        control.set(looks=1)
+        control.set(polls=1)
         ended = time.perf_counter()
         answers = await asyncio.gather(*waiting)
     control.close()

@@ -1,6 +1,6 @@
 """How long it takes to say what a 10 MB video is, before anything is sent.
 
-    python benchmarks/preflight.py
+    python -m benchmarks.preflight
 
 Once for an ordinary file, whose boxes say everything, once for a fragmented one, which is read through in a process of
 its own. Prints medians, and PASS or FAIL for each target.
@@ -12,12 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from clips import make_clip
-
 from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
 from piapi_mcp.media.video import probe_video
+from tests.support.media_files import make_clip
 
 FILE_BYTES = 10_000_000
 RUNS = 20

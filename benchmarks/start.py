@@ -1,6 +1,6 @@
 """What starting the server costs, against a server with one tool on the same SDK, run in turn.
 
-    python benchmarks/start.py [RUNS]
+    python -m benchmarks.start [RUNS]
 
 Prints medians of the CPU time and peak memory from the start of the process to the answer to `initialize`, what a
 model pays for reading the tools, and PASS or FAIL for each target.
@@ -15,13 +15,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from mcp import Client
-from messages import INITIALIZE
 
-from piapi_mcp.serving.server import build_server
+from piapi_mcp.server.build import build_server
 from piapi_mcp.settings import Settings
+from tests.support.messages import INITIALIZE
 
 MAX_EXTRA_CPU_MS = 100
 MAX_EXTRA_MEMORY_MIB = 10

@@ -1,6 +1,6 @@
 """How soon the end of a task is seen, how many looks that costs, and what the ledger adds to a submission.
 
-    python benchmarks/waiting.py [--long]
+    python -m benchmarks.waiting [--long]
 
 With --long also a task of a minute. Prints PASS or FAIL for each target.
 """
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from piapi_mcp.api.catalog import MIDJOURNEY_UPSCALE
-from piapi_mcp.api.client import PiAPIClient
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.ledger.sqlite import Draft, Ledger
+from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE
+from piapi_mcp.piapi.client import PiAPIClient
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.sandbox.server import SandboxServer
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.ledger import Draft, Ledger
 from piapi_mcp.tasks.options import Options
 from piapi_mcp.tasks.service import TaskService, open_service
 
@@ -50,7 +50,7 @@ async def wait_for_one(service: TaskService, control: SandboxControl, seconds: i
     late_s = seen_at - task.ended_at.timestamp()
     looks = len(control.requests("read")) - looks_before
     late = report(f"a task of {seconds} s is seen done", late_s, MAX_LATE_S[seconds], "s late")
-    return report(f"a task of {seconds} s costs", looks, MAX_LOOKS[seconds], "looks") and late
+    return report(f"a task of {seconds} s costs", looks, MAX_LOOKS[seconds], "polls") and late
 
 
 async def wait_for_many(service: TaskService, control: SandboxControl) -> bool:
@@ -62,7 +62,7 @@ async def wait_for_many(service: TaskService, control: SandboxControl) -> bool:
         before = len(control.requests("read"))
         await asyncio.gather(*(service.get(task.task_id or "", wait_s=20) for _ in range(calls)))
         looks.append(len(control.requests("read")) - before)
-    return report("100 calls that wait for one task cost, above one call", looks[1] - looks[0], 1, "looks")
+    return report("100 calls that wait for one task cost, above one call", looks[1] - looks[0], 1, "polls")
 
 
 async def ledger_cost(base_url: str, folder: Path, control: SandboxControl, key: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Draws `docs/demo.svg`, the picture of the README: what `piapi-mcp demo` says, as a terminal shows it.
+"""Draws `docs/demo.svg`, the image of the README: what `piapi-mcp demo` says, as a terminal shows it.
 
 python packaging/draw_demo.py
 """

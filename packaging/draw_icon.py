@@ -1,4 +1,4 @@
-"""Draws `packaging/icon.png`: a small picture that grows into a large one.
+"""Draws `packaging/icon.png`: a small image that grows into a large one.
 
 python packaging/draw_icon.py
 """
@@ -35,7 +35,7 @@ def draw(side: int) -> Image.Image:
     def at(*parts: float) -> tuple[float, ...]:
         return tuple(part * side for part in parts)
 
-    # The large picture is a frame, the small one is filled; an arrow leads from one to the other.
+    # The large image is a frame, the small one is filled; an arrow leads from one to the other.
     width = round(side * 0.062)
     pen.rounded_rectangle(at(0.30, 0.16, 0.84, 0.70), radius=side * 0.085, outline=_WHITE, width=width)
     pen.rounded_rectangle(at(0.12, 0.58, 0.42, 0.88), radius=side * 0.07, fill=_DARK)

@@ -25,7 +25,7 @@ REPOSITORY: str = PROJECT["urls"]["Repository"]
 OWNER, NAME = REPOSITORY.removeprefix("https://github.com/").split("/")
 VERSION = piapi_mcp.__version__
 TITLE = "PiAPI upscaling"
-DESCRIPTION = "Upscale Midjourney images, videos and pictures with PiAPI: priced first, never bought twice."
+DESCRIPTION = "Upscale Midjourney images, videos and other images with PiAPI: priced first, never bought twice."
 REGISTRY_NAME = f"io.github.{OWNER}/{NAME}"
 ICON_URL = f"https://raw.githubusercontent.com/{OWNER}/{NAME}/main/packaging/icon.png"
 KEY = "PIAPI_API_KEY"
@@ -101,7 +101,7 @@ def bundle_manifest() -> dict[str, Any]:
     asked: dict[str, tuple[str, str, dict[str, Any]]] = {
         "api_key": ("PIAPI_API_KEY", "PiAPI key", {"sensitive": True, "required": True}),
         "output_dir": ("PIAPI_OUTPUT_DIR", "Folder for results", {"type": "directory"}),
-        "allowed_dirs": ("PIAPI_ALLOWED_DIRS", "Folder of your videos and pictures", {"type": "directory"}),
+        "allowed_dirs": ("PIAPI_ALLOWED_DIRS", "Folder of your videos and images", {"type": "directory"}),
         "max_cost_usd": ("PIAPI_MAX_COST_USD", "Most that one task may cost, in US dollars", {}),
         "daily_budget_usd": ("PIAPI_DAILY_BUDGET_USD", "Most that a day may cost, in US dollars", {}),
     }
@@ -146,7 +146,7 @@ def bundle_project() -> str:
 
 def tools() -> list[tuple[str, str]]:
     """Return the tools' names and descriptions."""
-    from piapi_mcp.serving.tools import build_tools
+    from piapi_mcp.server.tools import build_tools
 
     return [(tool.name, tool.description or "") for tool in build_tools()]
 
@@ -208,7 +208,7 @@ def links() -> str:
 def client_blocks() -> str:
     """Return the README's block for each client, each to be unfolded."""
     from piapi_mcp.commands.clients import CLIENTS
-    from piapi_mcp.commands.documents import block
+    from piapi_mcp.commands.config_files import block
 
     folds: list[str] = []
     for client in CLIENTS:

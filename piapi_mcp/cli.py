@@ -145,7 +145,7 @@ def _server_name(text: str) -> str:
 def _serve(arguments: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ | _given(arguments))
     # Imported here: the other commands, --help and --version need no SDK.
-    from piapi_mcp.serving.server import build_server
+    from piapi_mcp.server.build import build_server
 
     with contextlib.ExitStack() as stack:
         if arguments.sandbox:
@@ -175,8 +175,8 @@ def _end(_signal: int, _frame: object) -> None:
 
 
 def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
-    from piapi_mcp.serving.http import build_app, check_exposure
-    from piapi_mcp.serving.listening import serve
+    from piapi_mcp.hosting.app import build_app, check_exposure
+    from piapi_mcp.hosting.graceful_server import serve
 
     check_exposure(settings, arguments.host)
 

@@ -18,27 +18,6 @@ Each text says, in short sentences: what was wrong, what is allowed, what to do 
       OutcomeUnknownError       no usable answer to a submission: it may have been bought
 """
 
-from decimal import Decimal
-
-_QUOTE_LIMIT_CHARS = 80
-
-
-def quote(text: object) -> str:
-    """Return *text* on one line, in double quotes, cut at 80 characters.
-
-    For values of the caller and words of PiAPI: both are data, and neither may fill the page or break out of its line.
-    """
-    line = " ".join(str(text).split())
-    printable = "".join(c for c in line if c.isprintable()).replace('"', "'")
-    if len(printable) > _QUOTE_LIMIT_CHARS:
-        printable = printable[: _QUOTE_LIMIT_CHARS - 1] + "…"
-    return f'"{printable}"'
-
-
-def dollars(amount_usd: Decimal | None) -> str:
-    """Return *amount_usd* as a person writes it, such as $0.018; never with an exponent."""
-    return "an unknown amount" if amount_usd is None else f"${amount_usd.normalize():f}"
-
 
 class PiAPIError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -57,7 +36,7 @@ class BudgetError(PiAPIError):
 
 
 class LedgerError(PiAPIError):
-    """The record of submissions cannot be read or written."""
+    """The ledger cannot be read or written."""
 
 
 class RefusedError(PiAPIError):

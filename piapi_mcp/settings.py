@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from piapi_mcp.errors import SettingsError, quote
+from piapi_mcp.errors import SettingsError
+from piapi_mcp.formatting import quote
 
 _logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Settings(BaseModel):
     """Over HTTP: requests a second that each key may make; 0 for any number."""
 
     previews: bool = Field(default=True, alias="PIAPI_PREVIEWS")
-    """Whether finished results are shown as small pictures in the conversation."""
+    """Whether finished results are shown as small images in the conversation."""
 
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
     """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.server import SandboxServer
 from piapi_mcp.settings import Settings
 
@@ -22,7 +22,7 @@ def sandbox_server() -> Generator[SandboxServer]:
 def sandbox(sandbox_server: SandboxServer) -> Generator[SandboxControl]:
     """Return the control of a sandbox without a past, whose tasks complete at the first look and take no work."""
     control = SandboxControl(sandbox_server.base_url)
-    control.reset(looks=1, does_work=False)
+    control.reset(polls=1, does_work=False)
     yield control
     control.close()
 

@@ -14,19 +14,22 @@ PACKAGE = Path(piapi_mcp.__file__).parent
 # Each room, and the rooms it may import; a room may always import itself.
 MAY_IMPORT = {
     "errors": set[str](),
-    "settings": {"errors"},
-    "api": {"errors"},
-    "media": {"errors"},
-    "tasks": {"api", "media", "errors", "settings"},
-    "serving": {"tasks", "api", "media", "errors", "settings"},
+    "formatting": {"errors"},
+    "settings": {"errors", "formatting"},
+    "piapi": {"errors", "formatting"},
+    "media": {"errors", "formatting"},
+    "ledger": {"errors", "formatting"},
+    "tasks": {"piapi", "media", "ledger", "errors", "formatting", "settings"},
+    "server": {"tasks", "piapi", "media", "errors", "formatting", "settings"},
+    "hosting": {"server", "tasks", "errors", "settings"},
     "sandbox": set[str](),
-    "commands": {"tasks", "media", "sandbox", "settings", "errors"},
-    "cli": {"serving", "commands", "sandbox", "settings", "errors"},
+    "commands": {"tasks", "media", "sandbox", "settings", "errors", "formatting"},
+    "cli": {"server", "hosting", "commands", "sandbox", "settings", "errors"},
     "__main__": {"cli"},
 }
 
-# What serving takes from these rooms are types and constants, never what talks to the network or opens files.
-TYPES_ONLY = {"piapi_mcp.api.catalog", "piapi_mcp.api.wire"}
+# What the server takes from these rooms are types and constants, never what talks to the network or opens files.
+TYPES_ONLY = {"piapi_mcp.piapi.catalog", "piapi_mcp.piapi.models"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -52,16 +55,16 @@ def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
     assert rooms <= MAY_IMPORT[room]
 
 
-def test_serving_takes_only_types_from_api_and_media() -> None:
-    taken = {name for path in MODULES if room_of(path) == "serving" for name in imports_of(path)}
-    below = {name.rsplit(".", 1)[0] for name in taken if name.split(".")[1] in ("api", "media")}
+def test_the_server_takes_only_types_from_piapi_and_media() -> None:
+    taken = {name for path in MODULES if room_of(path) == "server" for name in imports_of(path)}
+    below = {name.rsplit(".", 1)[0] for name in taken if name.split(".")[1] in ("piapi", "media")}
     assert below <= TYPES_ONLY
 
 
 def test_nothing_heavy_is_imported_to_list_the_tools() -> None:
     """Ours: clients drop servers that start slowly."""
     script = (
-        "import sys; from piapi_mcp.serving.server import build_server; from piapi_mcp.settings import Settings;"
+        "import sys; from piapi_mcp.server.build import build_server; from piapi_mcp.settings import Settings;"
         "build_server(Settings.from_env({}));"
         "print(sorted({'av', 'PIL', 'httpx', 'sqlite3', 'piapi_mcp.sandbox', 'piapi_mcp.media'} & set(sys.modules)))"
     )

@@ -97,7 +97,7 @@ def test_owner_and_repository_stand_in_one_place() -> None:
 
 
 def test_the_skill_names_only_tools_that_exist() -> None:
-    from piapi_mcp.serving.tools import build_tools
+    from piapi_mcp.server.tools import build_tools
 
     skill = (ROOT / "plugin/skills/upscale-with-piapi/SKILL.md").read_text()
     tools = {tool.name for tool in build_tools()}

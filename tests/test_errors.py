@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piapi_mcp.errors import quote
+from piapi_mcp.formatting import quote
 
 
 @given(st.text())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from piapi_mcp import errors
-from piapi_mcp.api.catalog import IMAGE_LIMITS, IMAGE_USD_PER_MEGAPIXEL, VIDEO_LIMITS, VIDEO_USD_PER_FRAME
 from piapi_mcp.cli import build_parser
-from piapi_mcp.serving.tools import build_tools
+from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_USD_PER_MEGAPIXEL, VIDEO_LIMITS, VIDEO_USD_PER_FRAME
+from piapi_mcp.server.tools import build_tools
 from piapi_mcp.settings import Settings
 
 ROOT = Path(__file__).parents[1]

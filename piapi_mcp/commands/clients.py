@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from piapi_mcp.commands.entry import server_entry
+from piapi_mcp.commands.launch import server_entry
 
 _INPUT_ID = "piapi_api_key"
 

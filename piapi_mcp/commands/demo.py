@@ -16,10 +16,10 @@ from mcp import Client, StdioServerParameters
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import TextContent
 
-from piapi_mcp.commands.entry import KEY_PAGE, server_entry
+from piapi_mcp.commands.launch import KEY_PAGE, server_entry
 from piapi_mcp.errors import InputRejectedError, PiAPIError
-from piapi_mcp.sandbox import work
-from piapi_mcp.sandbox.samples import SAMPLES, Sample
+from piapi_mcp.sandbox import media_jobs as work
+from piapi_mcp.sandbox.fixtures import SAMPLES, Sample
 
 _WAIT_S = 5
 _BAR_CHARS = 24

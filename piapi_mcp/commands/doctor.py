@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import piapi_mcp
-from piapi_mcp.commands.entry import KEY_PAGE, server_entry
+from piapi_mcp.commands.launch import KEY_PAGE, server_entry
 from piapi_mcp.errors import PiAPIError, SettingsError
 from piapi_mcp.settings import Settings, unfilled_settings, unknown_settings
 
@@ -74,7 +74,7 @@ async def _findings(environ: Mapping[str, str], base_url: str | None) -> list[Fi
     checks: dict[str, Callable[[Settings], Awaitable[str]]] = {
         "PiAPI": _reach,
         "key": _use_key,
-        "record of submissions": _write_ledger,
+        "ledger": _write_ledger,
         "results": _write_results,
         "your files": _find_files,
         "video": _count_frames,
@@ -185,7 +185,7 @@ async def _count_frames(_settings: Settings) -> str:
 def _count_frames_of_clip() -> str:
     from piapi_mcp.media.counting import UncountableError, count_frames
     from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
-    from piapi_mcp.sandbox import work
+    from piapi_mcp.sandbox import media_jobs as work
 
     with tempfile.TemporaryDirectory() as scratch:
         clip = Path(scratch).resolve() / "clip.mp4"

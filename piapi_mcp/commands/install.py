@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piapi_mcp.commands.clients import Client
-from piapi_mcp.commands.documents import UneditableError, block, put, remove
-from piapi_mcp.commands.entry import KEY_PAGE
+from piapi_mcp.commands.config_files import UneditableError, block, put, remove
+from piapi_mcp.commands.launch import KEY_PAGE
 from piapi_mcp.errors import SettingsError
 from piapi_mcp.settings import Settings
 

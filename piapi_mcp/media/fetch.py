@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 
 from piapi_mcp.errors import UnreachableError
-from piapi_mcp.media.fence import is_public, resolve
+from piapi_mcp.media.ssrf import is_public, resolve
 
 _MAX_REDIRECTS = 5
 _MAX_ADDRESSES = 3

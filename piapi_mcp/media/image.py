@@ -1,6 +1,6 @@
-"""What a picture is: its format and its size in pixels, read from its headers; nothing is decompressed.
+"""What an image is: its format and its size in pixels, read from its headers; nothing is decompressed.
 
-An own reader of some lines instead of a library: pictures are built to burst decoders, and whether one is complete,
+An own reader of some lines instead of a library: images are built to burst decoders, and whether one is complete,
 which opening it with a library does not tell, has to be looked up in the same headers anyway.
 """
 
@@ -31,7 +31,7 @@ _MISPLACED = "its header is not where it belongs"
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One picture, as its headers describe it."""
+    """One image, as its headers describe it."""
 
     width_px: int
     height_px: int
@@ -48,28 +48,28 @@ class ImageHeader:
     width_px: int
     height_px: int
     end: int
-    """Where to go on looking for the end of the picture."""
+    """Where to go on looking for the end of the image."""
 
 
 def probe_image(media: MediaFile) -> ImageFacts:
-    """Return what the picture *media* is. Reads the file: call it in a thread.
+    """Return what the image *media* is. Reads the file: call it in a thread.
 
     Raises:
-        InputRejectedError: It is no whole JPEG or PNG picture.
+        InputRejectedError: It is no whole JPEG or PNG image.
     """
     try:
         header = read_header(media.read_at)
         require_end = _require_png_end if header.format == "PNG" else _require_jpeg_end
         require_end(media, header.end)
     except BrokenFileError as error:
-        raise not_a_picture(media.label, error) from None
+        raise not_an_image(media.label, error) from None
     return ImageFacts(header.width_px, header.height_px, header.format, media.size_bytes)
 
 
-def not_a_picture(label: str, why: BrokenFileError) -> InputRejectedError:
+def not_an_image(label: str, why: BrokenFileError) -> InputRejectedError:
     """Return the refusal of what errors call *label*."""
     return InputRejectedError(
-        f"{label} cannot be used as a picture: {why}. JPEG and PNG are accepted. Nothing was submitted; "
+        f"{label} cannot be used as an image: {why}. JPEG and PNG are accepted. Nothing was submitted; "
         "call again with a whole JPEG or PNG file."
     )
 
@@ -78,7 +78,7 @@ def read_header(read_at: ReadAt) -> ImageHeader:
     """Return what stands before the pixels; whether these follow is not looked at.
 
     Raises:
-        BrokenFileError: It is no JPEG or PNG picture.
+        BrokenFileError: It is no JPEG or PNG image.
     """
     begin = read_at(0, len(_PNG_BEGIN))
     if not begin:
@@ -135,7 +135,7 @@ def _require_png_end(media: MediaFile, offset: int) -> None:
         if offset > media.size_bytes:
             raise BrokenFileError(_CUT_OFF)
         if kind == b"IEND" and not has_pixels:
-            raise BrokenFileError("it holds no picture")
+            raise BrokenFileError("it holds no image")
         if kind == b"IEND":
             return
     raise BrokenFileError(_TOO_MANY)

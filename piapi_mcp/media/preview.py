@@ -1,4 +1,4 @@
-"""A small picture of a result, to be seen in the conversation; made in a process of its own, see `preview_child`."""
+"""A small image of a result, to be seen in the conversation; made in a process of its own, see `preview_child`."""
 
 import asyncio
 import os

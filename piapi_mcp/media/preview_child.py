@@ -1,4 +1,4 @@
-"""Makes a small JPEG of the picture or video on standard input: a script, run in a process of its own.
+"""Makes a small JPEG of the image or video on standard input: a script, run in a process of its own.
 
 Decoders read what came from elsewhere, so they get bytes only, few formats, and little memory and time. Exits with
 anything but 0 where there is nothing to show.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MEMORY_BYTES = 768 << 20
-"""On top of what the interpreter and the libraries take; a picture of 8192x8192 px needs a third of it."""
+"""On top of what the interpreter and the libraries take; an image of 8192x8192 px needs a third of it."""
 _CPU_S = 4
 _LONG_SIDE_PX = 512
 _MAX_JPEG_BYTES = 60_000
@@ -36,8 +36,8 @@ def main() -> int:
     else:
         Image.init()
     _limit()
-    picture = _first_frame() if is_video else _picture()
-    sys.stdout.buffer.write(_jpeg(picture))
+    image = _first_frame() if is_video else _image()
+    sys.stdout.buffer.write(_jpeg(image))
     return 0
 
 
@@ -55,12 +55,12 @@ def _limit() -> None:
             resource.setrlimit(name, (value, value))
 
 
-def _picture() -> "Image":
+def _image() -> "Image":
     from PIL import Image
 
-    picture = Image.open(sys.stdin.buffer, formats=["JPEG", "PNG", "WEBP"])
-    picture.draft("RGB", (_LONG_SIDE_PX, _LONG_SIDE_PX))  # a JPEG is decoded no larger than needed
-    return picture.convert("RGB")
+    image = Image.open(sys.stdin.buffer, formats=["JPEG", "PNG", "WEBP"])
+    image.draft("RGB", (_LONG_SIDE_PX, _LONG_SIDE_PX))  # a JPEG is decoded no larger than needed
+    return image.convert("RGB")
 
 
 def _first_frame() -> "Image":
@@ -76,12 +76,12 @@ def _first_frame() -> "Image":
         return cast("Image", frame.to_image())
 
 
-def _jpeg(picture: "Image") -> bytes:
-    """Return the picture as a JPEG within the limits; a better one where there is room for it."""
-    picture.thumbnail((_LONG_SIDE_PX, _LONG_SIDE_PX))
+def _jpeg(image: "Image") -> bytes:
+    """Return the image as a JPEG within the limits; a better one where there is room for it."""
+    image.thumbnail((_LONG_SIDE_PX, _LONG_SIDE_PX))
     for quality in (85, 70, 50, 30, 10):
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
+        image.save(buffer, "JPEG", quality=quality)
         if buffer.tell() <= _MAX_JPEG_BYTES:
             return buffer.getvalue()
     raise ValueError

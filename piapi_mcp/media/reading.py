@@ -1,4 +1,4 @@
-"""What the readers of videos and pictures share: how they get at bytes, and how they say that these are of no use."""
+"""What the readers of videos and images share: how they get at bytes, and how they say that these are of no use."""
 
 from collections.abc import Callable
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
-from piapi_mcp.errors import InputRejectedError, SettingsError, quote
+from piapi_mcp.errors import InputRejectedError, SettingsError
+from piapi_mcp.formatting import quote
 
 _BLOCK_BYTES = 3 * 64 * 1024
 """A multiple of 3, so that the base64 texts of blocks can follow each other; larger ones would stall the event loop."""

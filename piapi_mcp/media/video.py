@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 from piapi_mcp.errors import InputRejectedError
-from piapi_mcp.media.boxes import Movie, Track, read_movie
 from piapi_mcp.media.counting import UncountableError, count_frames
+from piapi_mcp.media.mp4 import Movie, Track, read_movie
 from piapi_mcp.media.reading import BrokenFileError
 from piapi_mcp.media.sources import MediaFile
 
@@ -29,9 +29,9 @@ class VideoFacts:
     codec: str
     """Four characters, such as `avc1` for H.264."""
     rotation_degrees: int
-    """How far players turn the picture, clockwise: 0, 90, 180 or 270."""
+    """How far players turn the image, clockwise: 0, 90, 180 or 270."""
     duration_s: float
-    """Of the picture, in seconds; 0 where it is not told."""
+    """Of the image, in seconds; 0 where it is not told."""
     has_audio: bool
     size_bytes: int
 
@@ -69,7 +69,7 @@ def facts_of(movie: Movie, size_bytes: int) -> VideoFacts:
     """Return what the boxes of a video say.
 
     Raises:
-        BrokenFileError: There is no picture in it.
+        BrokenFileError: There is no image in it.
     """
     videos = [track for track in movie.tracks if track.kind == "vide" and track.width_px and track.height_px]
     if not videos:
@@ -116,7 +116,7 @@ def _read_through(media: MediaFile, facts: VideoFacts, *, is_truncated: bool) ->
 
 
 def _duration_s(movie: Movie, track: Track) -> float:
-    """Return how long the picture is shown; the table tells how long it is decoded, which differs a little."""
+    """Return how long the image is shown; the table tells how long it is decoded, which differs a little."""
     if track.edits and movie.timescale:
         return sum(duration for duration, start in track.edits if start >= 0) / movie.timescale
     return sum(count * duration for count, duration in track.durations()) / track.timescale
@@ -124,7 +124,7 @@ def _duration_s(movie: Movie, track: Track) -> float:
 
 def _shows_all(movie: Movie, track: Track) -> bool:
     """Say whether the edit list surely leaves all frames in; which ones it cuts off, only reading it through tells."""
-    edits = [edit for edit in track.edits if edit[1] >= 0]  # the others only delay the picture
+    edits = [edit for edit in track.edits if edit[1] >= 0]  # the others only delay the image
     if not track.edits:
         return True
     if len(edits) != 1 or sum(count for count, _ in track.durations()) != track.samples:

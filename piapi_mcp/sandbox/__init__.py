@@ -8,7 +8,7 @@ limits and enumerations of the products; parents and `actions` of Midjourney tas
 failed; money in points, frozen at creation, taken on completion, given back on failure; plan concurrency; webhooks
 with the secret in a header, tried again when they fail. It refuses fields that are not documented.
 
-What it does not imitate: how good or fast PiAPI's models are (pictures are enlarged with Lanczos, `face_enhance`
+What it does not imitate: how good or fast PiAPI's models are (images are enlarged with Lanczos, `face_enhance`
 changes nothing), the `staged` status, generation of images, deletion of results, host-your-account pools
 (`service_mode` is checked and shown), webhooks on progress, and rate limits.
 

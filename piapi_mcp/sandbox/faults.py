@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from piapi_mcp.sandbox.world import Fault
+from piapi_mcp.sandbox.state import Fault
 
 
 async def misbehave(request: Request, faults: Iterable[Fault], when: Literal["before", "after"]) -> Response | None:

@@ -15,8 +15,8 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from piapi_mcp.sandbox.app import Sandbox
-from piapi_mcp.sandbox.world import Settings
+from piapi_mcp.sandbox.routes import Sandbox
+from piapi_mcp.sandbox.state import Settings
 
 
 class _OpenProtocol(H11Protocol):

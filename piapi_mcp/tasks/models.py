@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from piapi_mcp.api.catalog import RESULTS_KEPT_DAYS
-from piapi_mcp.api.wire import COMPLETED, FAILED, RemoteTask
-from piapi_mcp.errors import dollars
+from piapi_mcp.formatting import dollars
+from piapi_mcp.piapi.catalog import RESULTS_KEPT_DAYS
+from piapi_mcp.piapi.models import COMPLETED, FAILED, RemoteTask
 
 Usd = Annotated[Decimal, PlainSerializer(float, return_type=float)]
 """Dollars: exact inside, a plain JSON number outside."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from pydantic import SecretStr
 
-from piapi_mcp.api.catalog import ServiceMode
+from piapi_mcp.piapi.catalog import ServiceMode
 
 
 @dataclass(frozen=True)

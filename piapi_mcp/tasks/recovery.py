@@ -8,11 +8,11 @@ import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 
-from piapi_mcp.api.catalog import PRODUCTS
-from piapi_mcp.api.client import PiAPIClient
-from piapi_mcp.api.wire import HistoryRow, RemoteTask
 from piapi_mcp.errors import LedgerError, PiAPIError
-from piapi_mcp.tasks.ledger import Entry, Ledger
+from piapi_mcp.ledger.sqlite import Entry, Ledger
+from piapi_mcp.piapi.catalog import PRODUCTS
+from piapi_mcp.piapi.client import PiAPIClient
+from piapi_mcp.piapi.models import HistoryRow, RemoteTask
 
 _LOOKS_AFTER_S = (0.0, 1.0, 2.0)
 """Pauses before each look at the history: a task may show up in it a little late."""

@@ -9,23 +9,28 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from piapi_mcp.api.catalog import ImageScale, MidjourneyIndex
-from piapi_mcp.api.client import PiAPIClient
-from piapi_mcp.api.wire import COMPLETED, RemoteTask
-from piapi_mcp.errors import BudgetError, InputRejectedError, LedgerError, PiAPIError, dollars
+from piapi_mcp.errors import BudgetError, InputRejectedError, LedgerError, PiAPIError
+from piapi_mcp.formatting import dollars
+from piapi_mcp.ledger.sqlite import Ledger
 from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.preview import make_preview
 from piapi_mcp.media.sources import LocalFiles
+from piapi_mcp.piapi.catalog import ImageScale, MidjourneyIndex
+from piapi_mcp.piapi.client import PiAPIClient
+from piapi_mcp.piapi.models import COMPLETED, RemoteTask
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks import images, listing, orders, saving, videos
-from piapi_mcp.tasks.buying import Buyer, record_end
-from piapi_mcp.tasks.ledger import Ledger
-from piapi_mcp.tasks.limits import check_price
+from piapi_mcp.tasks import download as saving
+from piapi_mcp.tasks import history as listing
+from piapi_mcp.tasks import image as images
+from piapi_mcp.tasks import request as orders
+from piapi_mcp.tasks import video as videos
+from piapi_mcp.tasks.midjourney import look_at_parent
 from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList, describe_dry_run, describe_task
 from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.orders import Order, Reach
-from piapi_mcp.tasks.parents import look_at_parent
-from piapi_mcp.tasks.waiting import OnTick, Watcher
+from piapi_mcp.tasks.polling import OnTick, Watcher
+from piapi_mcp.tasks.pricing import check_price
+from piapi_mcp.tasks.request import Order, Reach
+from piapi_mcp.tasks.submission import Buyer, record_end
 
 _KEPT_PREVIEWS = 32
 """Agents look at a finished task more than once."""
@@ -165,7 +170,7 @@ class TaskService:
         wait_s: float = 0,
         on_tick: OnTick | None = None,
     ) -> Task:
-        """Buy an upscale of a picture and return the task.
+        """Buy an upscale of an image and return the task.
 
         Raises:
             PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.

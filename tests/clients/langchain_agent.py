@@ -50,7 +50,7 @@ async def main() -> None:
     async with client.session("piapi", auto_initialize=False) as session:
         protocol = str((await session.initialize()).protocolVersion)
     agent = create_agent(ScriptedModel(order=to["order"]), await client.get_tools())
-    state = await agent.ainvoke({"messages": [("user", "Upscale my picture.")]})
+    state = await agent.ainvoke({"messages": [("user", "Upscale my image.")]})
     report(protocol, str(state["messages"][-1].content))
 
 

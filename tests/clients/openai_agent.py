@@ -53,7 +53,7 @@ async def main() -> None:
     set_tracing_disabled(disabled=True)
     async with connect(to) as server:
         agent = Agent(name="upscaler", model=ScriptedModel(to["order"]), mcp_servers=[server])
-        result = await Runner.run(agent, "Upscale my picture.", max_turns=30)
+        result = await Runner.run(agent, "Upscale my image.", max_turns=30)
         protocol = getattr(server.session, "protocol_version", None)
         report(str(protocol or "?"), result.final_output)
 

@@ -31,7 +31,7 @@ async def main() -> None:
     client = connect(to)
     agent = Agent(FunctionModel(decide), toolsets=[MCPToolset(client)])
     async with agent:
-        result = await agent.run("Upscale my picture.")
+        result = await agent.run("Upscale my image.")
         report(client.protocol_version or "?", result.output)
 
 

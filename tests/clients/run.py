@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.fixtures import Sample
 
 HERE = Path(__file__).parent
 GRID = Sample("6", is_grid=True).task_id

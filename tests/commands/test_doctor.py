@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stdio_server import KEY
 
 from piapi_mcp import __version__
 from piapi_mcp.settings import Settings
+from tests.support.stdio_server import KEY
 
 COMMAND = [sys.executable, "-m", "piapi_mcp", "doctor"]
 
@@ -75,7 +75,7 @@ def test_each_thing_that_is_wrong_is_told_by_itself(settings: Settings, tmp_path
     )
     assert [name for name, (is_good, _) in found.items() if is_good] == ["versions", "PiAPI", "video"]
     assert "wrong-key" not in str(found)
-    assert "PIAPI_STATE_DIR" in found["record of submissions"][1]
+    assert "PIAPI_STATE_DIR" in found["ledger"][1]
     assert "Set PIAPI_OUTPUT_DIR" in found["results"][1]
     assert "there is no folder" in found["your files"][1]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from messages import INITIALIZE
-from stdio_server import KEY, exchange
 
 from piapi_mcp.commands.clients import CLIENTS, find_client
+from tests.support.messages import INITIALIZE
+from tests.support.stdio_server import KEY, exchange
 
 NAMES = [client.name for client in CLIENTS]
 IN_JSON = [name for name in NAMES if name != "codex"]
@@ -231,13 +231,13 @@ def test_what_its_user_added_since_survives(tmp_path: Path) -> None:
     path = tmp_path / "mcp.json"
     run(tmp_path, "--client", "vscode", "--config", str(path))
     document = json.loads(path.read_text())
-    document["servers"]["piapi"]["env"]["PIAPI_OUTPUT_DIR"] = "/pictures"
+    document["servers"]["piapi"]["env"]["PIAPI_OUTPUT_DIR"] = "/images"
     document["servers"]["piapi"]["disabled"] = True
     document["servers"]["mine"] = {"command": "y"}
     path.write_text(json.dumps(document))
     run(tmp_path, "--client", "vscode", "--config", str(path))
     entry = servers(path, "vscode")["piapi"]
-    assert entry["env"] == {"PIAPI_API_KEY": "${input:piapi_api_key}", "PIAPI_OUTPUT_DIR": "/pictures"}
+    assert entry["env"] == {"PIAPI_API_KEY": "${input:piapi_api_key}", "PIAPI_OUTPUT_DIR": "/images"}
     assert entry["disabled"] is True
     run(tmp_path, "--client", "vscode", "--config", str(path), "--undo")
     assert json.loads(path.read_text()) == {"servers": {"mine": {"command": "y"}}}

@@ -35,7 +35,7 @@ from mcp.types import (
 )
 from pydantic import Field
 
-from piapi_mcp.serving.strict_tool import StrictTool
+from piapi_mcp.server.strict_tool import StrictTool
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
 WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="

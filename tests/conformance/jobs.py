@@ -12,8 +12,8 @@ from mcp.server.mcpserver import require_client_extension
 from mcp.types import CallToolRequestParams, CallToolResult, ElicitRequest, InputRequiredResult
 from typing_extensions import override
 
-from piapi_mcp.serving.strict_tool import StrictTool
-from piapi_mcp.serving.tasks_extension import IDENTIFIER, RequestContext, TaskBackend, TaskState, UnknownTaskIdError
+from piapi_mcp.server.strict_tool import StrictTool
+from piapi_mcp.server.tasks_extension import IDENTIFIER, RequestContext, TaskBackend, TaskState, UnknownTaskIdError
 
 Outcome = dict[str, Any]
 

@@ -5,10 +5,10 @@ import sys
 from fixtures import add_resources_and_prompts, build_tools
 from jobs import Jobs, build_job_tools
 
-from piapi_mcp.serving.desk import Desk
-from piapi_mcp.serving.http import wrap
-from piapi_mcp.serving.listening import serve
-from piapi_mcp.serving.server import build_server
+from piapi_mcp.hosting.app import wrap
+from piapi_mcp.hosting.graceful_server import serve
+from piapi_mcp.server.build import build_server
+from piapi_mcp.server.service_pool import Desk
 from piapi_mcp.settings import Settings
 
 

@@ -1,7 +1,8 @@
 from collections.abc import Generator
 
 import pytest
-from website import Website, open_website
+
+from tests.support.website import Website, open_website
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from website import Website, answer
 
-from piapi_mcp.media.fence import is_public
 from piapi_mcp.media.fetch import Downloaded, Fetcher, FetchError, Part
+from piapi_mcp.media.ssrf import is_public
+from tests.support.website import Website, answer
 
 DATA = bytes(range(256)) * 1024
 

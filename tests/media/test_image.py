@@ -1,4 +1,4 @@
-"""What the headers of real pictures say, made here with Pillow, and of files that are none."""
+"""What the headers of real images say, made here with Pillow, and of files that are none."""
 
 import io
 import struct
@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 import pytest
-from clips import make_clip, make_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +13,7 @@ from PIL import Image
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.media.image import ImageFacts, ImageFormat, probe_image
 from piapi_mcp.media.sources import MediaFile
+from tests.support.media_files import make_clip, make_image
 
 
 def probe(data: bytes) -> ImageFacts:
@@ -69,7 +69,7 @@ def test_format_and_size_are_read(data: bytes, image_format: ImageFormat) -> Non
         pytest.param(PNG[:30], "it is cut off", id="png-header"),
         pytest.param(PNG[:-20], "it is cut off", id="png-pixels"),
         pytest.param(PNG[:-12], "it is cut off", id="png-end"),
-        pytest.param(PNG[:33] + png_chunk(b"IEND", b""), "it holds no picture", id="png-without-pixels"),
+        pytest.param(PNG[:33] + png_chunk(b"IEND", b""), "it holds no image", id="png-without-pixels"),
         pytest.param(PNG[:8] + PNG[33:], "its header is not where it belongs", id="png-without-header"),
         pytest.param(PNG[:33] + PNG[8:], "its header is not where it belongs", id="png-with-two-headers"),
         pytest.param(PNG.replace(PNG[16:20], bytes(4), 1), "it has no size", id="png-of-no-width"),
@@ -83,11 +83,11 @@ def test_format_and_size_are_read(data: bytes, image_format: ImageFormat) -> Non
         pytest.param(JPEG[:2] + JPEG[JPEG.index(b"\xff\xda") :], "it has no size", id="jpeg-without-size"),
     ],
 )
-def test_what_is_no_whole_picture_is_refused_with_the_reason(data: bytes, why: str) -> None:
+def test_what_is_no_whole_image_is_refused_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(InputRejectedError) as caught:
         probe(data)
     assert str(caught.value) == (
-        f"image cannot be used as a picture: {why}. JPEG and PNG are accepted. Nothing was submitted; "
+        f"image cannot be used as an image: {why}. JPEG and PNG are accepted. Nothing was submitted; "
         "call again with a whole JPEG or PNG file."
     )
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piapi_mcp.errors import InputRejectedError, SettingsError, quote
+from piapi_mcp.errors import InputRejectedError, SettingsError
+from piapi_mcp.formatting import quote
 from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
 
 DATA = bytes(range(256)) * 4

@@ -9,15 +9,15 @@ from typing import Any
 
 import av
 import pytest
-from clips import make_clip, make_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piapi_mcp.errors import InputRejectedError
-from piapi_mcp.media.boxes import read_movie
+from piapi_mcp.media.mp4 import read_movie
 from piapi_mcp.media.reading import BrokenFileError
 from piapi_mcp.media.sources import MediaFile
 from piapi_mcp.media.video import VideoFacts, facts_of, probe_video
+from tests.support.media_files import make_clip, make_image
 
 
 def probe(data: bytes) -> VideoFacts:
@@ -62,7 +62,7 @@ def test_frames_are_counted_however_long_each_is_shown() -> None:
 
 
 @pytest.mark.parametrize(("counter_clockwise", "clockwise"), [(0, 0), (-90, 90), (180, 180), (90, 270)])
-def test_a_turned_picture_is_told_as_stored_with_the_turn(counter_clockwise: int, clockwise: int) -> None:
+def test_a_turned_image_is_told_as_stored_with_the_turn(counter_clockwise: int, clockwise: int) -> None:
     facts = probe(make_clip(frames=10, rotation_degrees=counter_clockwise))
     assert (facts.width_px, facts.height_px, facts.rotation_degrees) == (160, 90, clockwise)
 
@@ -119,7 +119,7 @@ def test_whatever_the_edit_list_we_count_as_ffmpeg_does(clip: bytes, duration_ms
             make_clip(options={"movflags": "faststart"})[:-50], "it is cut off before its end", id="cut-off-at-the-end"
         ),
         pytest.param(make_clip().replace(b"ftypisom", b"ftypqt  "), "it is a QuickTime file, not MP4", id="quicktime"),
-        pytest.param(make_clip().replace(b"vide", b"soun"), "it has no video track", id="no-picture"),
+        pytest.param(make_clip().replace(b"vide", b"soun"), "it has no video track", id="no-image"),
     ],
 )
 def test_what_is_no_whole_mp4_is_refused_with_the_reason(data: bytes, why: str) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import Sample
-from piapi_mcp.sandbox.world import Route
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import Sample
+from piapi_mcp.sandbox.state import Route
 
 GRID = Sample("6", is_grid=True)
 BODY = {"model": "midjourney", "task_type": "upscale", "input": {"origin_task_id": GRID.task_id, "index": "3"}}

@@ -9,9 +9,9 @@ import zlib
 
 import httpx
 import pytest
-from clips import make_clip, make_image
 
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
+from tests.support.media_files import make_clip, make_image
 
 PLAYLIST = b"ffconcat version 1.0\nfile /etc/passwd\n"
 
@@ -24,7 +24,7 @@ def lying_sample_table() -> bytes:
     return bytes(clip)
 
 
-def huge_picture() -> bytes:
+def huge_image() -> bytes:
     """Return the head of a PNG of 60000x60000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return (
@@ -54,9 +54,9 @@ def submit(base_url: str, kind: str, data: bytes) -> httpx.Response:
         pytest.param("video", b"\0\0\0\x18ftypisom" + PLAYLIST, id="playlist-behind-a-box"),
         pytest.param("video", make_clip()[:400], id="truncated"),
         pytest.param("video", b"\0\0\0\x18ftyp" + b"\xff" * 4096, id="noise"),
-        pytest.param("video", make_image(), id="picture"),
+        pytest.param("video", make_image(), id="image"),
         pytest.param("video", make_clip(width=1280, height=722, frames=10), id="too-high"),
-        pytest.param("image", huge_picture(), id="huge-picture"),
+        pytest.param("image", huge_image(), id="huge-image"),
         pytest.param("image", make_image(width=2049, height=8), id="too-wide"),
         pytest.param("image", make_image(image_format="GIF"), id="gif"),
         pytest.param("image", make_image()[:20], id="head-only"),
@@ -71,7 +71,7 @@ def test_it_is_refused_and_nothing_is_bought(base_url: str, sandbox: SandboxCont
     assert sandbox.tasks() == []
 
 
-def test_a_picture_that_breaks_off_fails_as_a_task_and_is_not_charged(base_url: str, sandbox: SandboxControl) -> None:
+def test_a_image_that_breaks_off_fails_as_a_task_and_is_not_charged(base_url: str, sandbox: SandboxControl) -> None:
     """Its head is in order, so it is found out when the work is done."""
     sandbox.set(does_work=True)
     whole = make_image(width=300, height=200, image_format="JPEG")
@@ -88,9 +88,9 @@ def test_the_host_process_never_loads_ffmpeg_or_an_image_library() -> None:
 import base64, json, sys
 import httpx
 from piapi_mcp.sandbox.server import SandboxServer
-from piapi_mcp.sandbox.world import Settings
+from piapi_mcp.sandbox.state import Settings
 
-with SandboxServer(settings=Settings(looks=1)) as server:
+with SandboxServer(settings=Settings(polls=1)) as server:
     with httpx.Client(base_url=server.base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
         source = {"video": base64.b64encode(sys.stdin.buffer.read()).decode()}
         body = {"model": "Qubico/video-toolkit", "task_type": "upscale", "input": source}

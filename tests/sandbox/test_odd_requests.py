@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from clips import make_image
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import SAMPLES, Sample
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import SAMPLES, Sample
+from tests.support.media_files import make_image
 
 MIDJOURNEY = {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "3"}
 

@@ -8,12 +8,12 @@ from typing import Any
 import av
 import httpx
 import pytest
-from clips import make_clip, make_image
 from PIL import Image
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import SAMPLES, Sample
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import SAMPLES, Sample
 from piapi_mcp.sandbox.server import SandboxServer
+from tests.support.media_files import make_clip, make_image
 
 GRID_V6 = Sample("6", is_grid=True).task_id
 
@@ -144,14 +144,14 @@ def test_a_failed_task_gives_its_price_back(http: httpx.Client, sandbox: Sandbox
 def test_money_and_plan_run_out(http: httpx.Client, sandbox: SandboxControl) -> None:
     sandbox.set(balance_points=99_999)
     assert submit_midjourney(http).json()["message"] == "insufficient credits"
-    sandbox.set(balance_points=10**9, max_concurrent_tasks=1, looks=5)
+    sandbox.set(balance_points=10**9, max_concurrent_tasks=1, polls=5)
     assert submit_midjourney(http).status_code == 200
     assert submit_midjourney(http).json()["message"] == "active task count 1 has reached the plan limit"
 
 
 def test_only_a_pending_task_can_be_cancelled(http: httpx.Client, sandbox: SandboxControl) -> None:
     """PiAPI's documentation: the cancel task page."""
-    sandbox.set(looks=5)
+    sandbox.set(polls=5)
     task_id = submit_midjourney(http).json()["data"]["task_id"]
     assert http.delete(f"/api/v1/task/{task_id}").json() == {"code": 200, "message": f"task {task_id} canceled"}
     assert read(http, task_id)["meta"]["usage"]["consume"] == 0
@@ -167,7 +167,7 @@ def test_one_account_sees_nothing_of_another(http: httpx.Client) -> None:
 
 
 def test_tasks_advance_look_by_look(http: httpx.Client, sandbox: SandboxControl) -> None:
-    sandbox.set(looks=3)
+    sandbox.set(polls=3)
     task_id = submit_midjourney(http).json()["data"]["task_id"]
     assert [read(http, task_id)["status"] for _ in range(3)] == ["pending", "processing", "completed"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from clips import make_clip
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.sandbox.server import SandboxServer
-from piapi_mcp.sandbox.world import Settings
+from piapi_mcp.sandbox.state import Settings
+from tests.support.media_files import make_clip
 
 MIDJOURNEY = {
     "model": "midjourney",
@@ -81,7 +81,7 @@ def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
     ticks = iter(range(10**6))
     with (
         SandboxServer(
-            settings=Settings(looks=3, does_work=False), clock=lambda: start + timedelta(seconds=next(ticks))
+            settings=Settings(polls=3, does_work=False), clock=lambda: start + timedelta(seconds=next(ticks))
         ) as server,
         connect(server) as http,
     ):
@@ -100,7 +100,7 @@ def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
 
 
 def test_a_midjourney_task_tells_its_progress(sandbox: SandboxControl, base_url: str) -> None:
-    sandbox.set(looks=4)
+    sandbox.set(polls=4)
     with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
         task_id = http.post("/api/v1/task", json=MIDJOURNEY).json()["data"]["task_id"]
         looks = [http.get(f"/api/v1/task/{task_id}").json()["data"] for _ in range(4)]
@@ -113,8 +113,8 @@ def test_a_grid_shows_its_four_images(sandbox: SandboxControl, base_url: str) ->
     with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
         grid = http.get(f"/api/v1/task/{Sample('6', is_grid=True).task_id}").json()["data"]["output"]
         assert len(grid["temporary_image_urls"]) == 4
-        pictures = {http.get(url).content for url in grid["temporary_image_urls"]}
+        images = {http.get(url).content for url in grid["temporary_image_urls"]}
         upscaled = http.get(f"/api/v1/task/{Sample('6', is_grid=False).task_id}").json()["data"]["output"]
-    assert len(pictures) == 4
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(images) == 4
+    assert all(image.startswith(b"\x89PNG") for image in images)
     assert upscaled["temporary_image_urls"] is None

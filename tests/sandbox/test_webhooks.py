@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 
-from piapi_mcp.sandbox.control import SandboxControl
-from piapi_mcp.sandbox.samples import Sample
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.sandbox.fixtures import Sample
 
 
 class Listener(HTTPServer):
@@ -59,7 +59,7 @@ def test_a_webhook_hears_of_the_end_with_its_secret(
     http: httpx.Client, sandbox: SandboxControl, listener: Listener
 ) -> None:
     """PiAPI's documentation: the secret comes back verbatim in a header."""
-    sandbox.set(looks=None, pending_s=0, processing_s=0)
+    sandbox.set(polls=None, pending_s=0, processing_s=0)
     task_id = submit(http, listener)
     secret, post = listener.posts.get(timeout=10)
     assert secret == "s3cr3t"
@@ -71,7 +71,7 @@ def test_a_webhook_hears_of_the_end_with_its_secret(
 
 def test_a_webhook_hears_of_a_failure(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
     """PiAPI's documentation: on completed or failed."""
-    sandbox.set(looks=None, pending_s=0, processing_s=0)
+    sandbox.set(polls=None, pending_s=0, processing_s=0)
     sandbox.fault("create", "fail_task", error={"code": 10000})
     submit(http, listener)
     _, post = listener.posts.get(timeout=10)
@@ -82,7 +82,7 @@ def test_a_webhook_hears_of_a_failure(http: httpx.Client, sandbox: SandboxContro
 
 def test_a_webhook_that_refuses_is_tried_again(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
     """PiAPI's documentation: at least once."""
-    sandbox.set(looks=None, pending_s=0, processing_s=0)
+    sandbox.set(polls=None, pending_s=0, processing_s=0)
     listener.failures = 2
     submit(http, listener, phrase="é")
     posts = [listener.posts.get(timeout=10)[1] for _ in range(3)]
@@ -92,7 +92,7 @@ def test_a_webhook_that_refuses_is_tried_again(http: httpx.Client, sandbox: Sand
 def test_a_webhook_that_nobody_answers_keeps_no_task_from_its_end(
     http: httpx.Client, sandbox: SandboxControl, listener: Listener
 ) -> None:
-    sandbox.set(looks=1)
+    sandbox.set(polls=1)
     listener.server_close()
     task_id = submit(http, listener)
     assert http.get(f"/api/v1/task/{task_id}").json()["data"]["status"] == "completed"

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from fault_matrix import CELLS, Cell, run_cell, table
 
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
+from tests.support.fault_matrix import CELLS, Cell, run_cell, table
 
 TABLE = (Path(__file__).parents[2] / "benchmarks" / "fault_matrix.md").read_text()
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from kills import kill_once
 
-from piapi_mcp.sandbox.control import SandboxControl
+from piapi_mcp.sandbox.control_client import SandboxControl
+from tests.support.kills import kill_once
 
 
 @pytest.mark.parametrize("after_s", [0.05, 0.15, 0.2, 0.25, 0.3, 0.4])

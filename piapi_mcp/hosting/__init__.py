@@ -1,0 +1,1 @@
+"""The server over HTTP: the application, who may use it, and how it stops."""

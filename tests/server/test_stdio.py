@@ -1,0 +1,155 @@
+"""The command as clients start it: a subprocess that speaks MCP over its standard streams."""
+
+import subprocess
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pytest
+from mcp import Client, StdioServerParameters
+
+from piapi_mcp import __version__
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.settings import Settings
+from tests.support.media_files import make_clip
+from tests.support.messages import INITIALIZE
+from tests.support.stdio_server import COMMAND, PAID, environment, exchange, start
+
+
+def test_raw_messages_are_answered_and_nothing_else_is_on_stdout(settings: Settings) -> None:
+    """The specification: nothing but MCP messages on stdout, and an end soon after the input's end."""
+    with start(settings, "--log-level", "DEBUG") as server:
+        hello = exchange(server, INITIALIZE)
+        assert hello["result"]["protocolVersion"] == "2025-11-25"
+        assert hello["result"]["serverInfo"]["version"] == __version__
+        call = {"name": "midjourney_upscale", "arguments": PAID}
+        answer = exchange(server, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call})
+        assert answer["result"]["structuredContent"]["status"] == "pending"
+        rest, logs = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert rest == ""
+    assert "s3cr3t" not in logs
+
+
+def test_the_modern_era_needs_no_handshake(settings: Settings) -> None:
+    """The specification of 2026-07-28: each request says which version it speaks."""
+    meta: dict[str, Any] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    with start(settings) as server:
+        listed = exchange(server, {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}})
+        server.communicate(timeout=20)
+    assert listed["result"]["resultType"] == "complete"
+    assert listed["result"]["tools"][0]["name"] == "midjourney_upscale"
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_a_client_submits_polls_and_gets_the_result(
+    settings: Settings, sandbox: SandboxControl, era: Literal["auto", "legacy"]
+) -> None:
+    server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment(settings))
+    async with Client(server, mode=era) as client:
+        submitted = await client.call_tool("midjourney_upscale", PAID)
+        assert submitted.structured_content is not None
+        task_id = cast("str", submitted.structured_content["task_id"])
+        done = await client.call_tool("get_task", {"task_id": task_id, "wait_seconds": 20})
+    assert done.structured_content is not None
+    assert done.structured_content["status"] == "completed"
+    assert [task["task_id"] for task in sandbox.tasks()] == [task_id]
+
+
+async def test_a_new_process_for_each_call_loses_nothing(settings: Settings, sandbox: SandboxControl) -> None:
+    """Some clients start the server anew for every call."""
+    server = StdioServerParameters(command=COMMAND[0], args=COMMAND[1:], env=environment(settings))
+    answers: list[dict[str, Any]] = []
+    for _ in range(2):
+        async with Client(server) as client:
+            result = await client.call_tool("midjourney_upscale", PAID)
+            answers.append(cast("dict[str, Any]", result.structured_content))
+    assert answers[0]["task_id"] == answers[1]["task_id"]
+    assert answers[1]["notes"][0].startswith("The same request was submitted before")
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_the_sandbox_inside_the_server_needs_no_key(settings: Settings) -> None:
+    env = environment(settings, PIAPI_API_KEY="${PIAPI_API_KEY}")
+    server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "--sandbox"], env=env)
+    async with Client(server) as client:
+        result = await client.call_tool("midjourney_upscale", PAID | {"wait_seconds": 20})
+    assert result.structured_content is not None
+    assert result.structured_content["status"] == "completed"
+
+
+def test_a_wrong_setting_ends_the_start_with_a_sentence(settings: Settings) -> None:
+    with start(settings, PIAPI_SERVICE_MODE="free") as server:
+        out, err = server.communicate(timeout=20)
+    assert (server.returncode, out) == (2, "")
+    assert err == (
+        'piapi-mcp: PIAPI_SERVICE_MODE="free" cannot be used. Allowed: public or private. Set it, or leave it out.\n'
+    )
+
+
+def test_the_sandbox_command_prints_its_address_first(settings: Settings) -> None:
+    with start(settings, "sandbox") as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        control = SandboxControl(address)
+        assert control.requests() == []
+        control.close()
+        server.terminate()
+
+
+def test_the_demo_shows_the_whole_job(settings: Settings, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = subprocess.run(
+        [*COMMAND, "demo", "--output", str(output)],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checked: 640x360 px, 48 frames, 24 fps, charged $0.0144" in done.stdout
+    assert "checked: 1024x1024 px" in done.stdout
+    assert {path.name for path in output.iterdir()} == {"clip-2x.mp4", "midjourney-v6-subtle.png"}
+    assert '"PIAPI_API_KEY": "your key"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(None, "There is no file", id="missing"),
+        pytest.param(b"no video", "cannot be read as a video", id="no-video"),
+        pytest.param(
+            make_clip(frames=9),
+            "piapi-mcp: The video has 9 frames; PiAPI accepts 10 to 240. Nothing was submitted; make it longer",
+            id="refused-by-the-server",
+        ),
+    ],
+)
+def test_the_demo_refuses_what_is_no_video(
+    settings: Settings, tmp_path: Path, content: bytes | None, text: str
+) -> None:
+    path = tmp_path / "a.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    command = [*COMMAND, "demo", str(path), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert text in done.stderr
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"piapi-mcp {__version__}\n"
+
+
+def test_told_to_end_the_sandbox_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    with start(settings, "--sandbox", TMPDIR=str(tmp_path)) as server:
+        exchange(server, INITIALIZE)
+        assert len(list(tmp_path.glob("piapi-sandbox-*"))) == 1
+        server.terminate()
+        server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert list(tmp_path.glob("piapi-sandbox-*")) == []

@@ -1,0 +1,48 @@
+"""A service against the sandbox, opened as a new process would open it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from piapi_mcp.ledger.sqlite import Ledger
+from piapi_mcp.piapi.client import PiAPIClient
+from piapi_mcp.sandbox.fixtures import Sample
+from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.models import Task
+from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.service import TaskService
+from tests.support.fault_matrix import no_pause
+from tests.support.media_files import make_clip
+
+GRID = Sample("6", is_grid=True).task_id
+"""A finished grid that every account of the sandbox has."""
+NO_OPTIONS = Options()
+
+
+@asynccontextmanager
+async def serve(settings: Settings, *, key: str = "sandbox-s3cr3t-key", **changed: Any) -> AsyncGenerator[TaskService]:
+    """Open a service as a new process would, with *changed* settings."""
+    settings = settings.model_copy(update=changed)
+    assert settings.state_dir is not None
+    ledger = Ledger(settings.state_dir / "ledger.sqlite3", identity=f"{settings.base_url} {key}")
+    client = PiAPIClient(SecretStr(key), base_url=settings.base_url, sleep=no_pause)
+    service = TaskService(settings, client, ledger, sleep=no_pause)
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
+async def upscale(service: TaskService, index: Any = "3", options: Options = NO_OPTIONS, wait_s: float = 0) -> Task:
+    """Buy an upscale of the sample grid."""
+    return await service.upscale_midjourney(GRID, index, options, wait_s=wait_s)
+
+
+def write_clip(folder: Path, name: str = "clip.mp4", **made: Any) -> str:
+    """Make a small video and return its path."""
+    path = folder / name
+    path.write_bytes(make_clip(width=64, height=64, **({"frames": 10} | made)))
+    return str(path)

@@ -1,0 +1,193 @@
+"""What a task costs, what it may cost, and what becomes of the money; the ledger that counts it."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from piapi_mcp.errors import (
+    BudgetError,
+    InputRejectedError,
+    InsufficientCreditError,
+    LedgerError,
+    RateLimitedError,
+    ServiceWithdrawnError,
+)
+from piapi_mcp.sandbox.control_client import SandboxControl
+from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.options import Options
+from tests.support.services import serve, upscale, write_clip
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "text"),
+    [
+        pytest.param(
+            Options(max_cost_usd=Decimal("0.002")),
+            {},
+            "This task costs $0.003, more than max_cost_usd of $0.002. Nothing was submitted. "
+            "Choose a smaller input, or ask the user for a higher limit.",
+            id="the-callers-limit",
+        ),
+        pytest.param(
+            Options(max_cost_usd=Decimal(1)),
+            {"max_cost_usd": Decimal("0.001")},
+            "This task costs $0.003, more than the operator's limit PIAPI_MAX_COST_USD of $0.001. Nothing was "
+            "submitted. Choose a smaller input, or ask the user for a higher limit.",
+            id="the-operators-limit",
+        ),
+    ],
+)
+async def test_a_task_over_a_limit_is_never_submitted(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path, options: Options, changed: dict[str, Any], text: str
+) -> None:
+    async with serve(settings, **changed) as service:
+        with pytest.raises(BudgetError) as caught:
+            await service.upscale_video(write_clip(tmp_path), options)
+    assert str(caught.value) == text
+    assert sandbox.requests("create") == []
+
+
+async def test_a_limit_refuses_an_unknown_price_unless_it_is_allowed(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    async with serve(settings) as service:
+        with pytest.raises(BudgetError) as caught:
+            await upscale(service, options=Options(max_cost_usd=Decimal(1)))
+        assert str(caught.value) == (
+            "The price of this task is not known (PiAPI publishes no price for it), so max_cost_usd of $1 cannot be "
+            "kept. Nothing was submitted. Ask the user; call again with allow_unknown_price true if they agree."
+        )
+        await upscale(service, options=Options(max_cost_usd=Decimal(1), allow_unknown_price=True))
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_the_daily_budget_counts_what_is_committed_and_survives_a_restart(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    sandbox.set(does_work=True)
+    budget_usd = Decimal("0.007")
+    for frames in (10, 11):
+        async with serve(settings, daily_budget_usd=budget_usd) as service:
+            await service.upscale_video(write_clip(tmp_path, frames=frames), Options())
+    async with serve(settings, daily_budget_usd=budget_usd) as service:
+        with pytest.raises(BudgetError) as caught:
+            await service.upscale_video(write_clip(tmp_path, frames=12), Options())
+        assert (await service.account()).spent_today_usd == Decimal("0.0063")
+    assert str(caught.value) == (
+        "This task costs $0.0036, and $0.0063 of today's budget of $0.007 is spent or committed already. Nothing was "
+        "submitted. The budget renews at midnight UTC; the operator can raise PIAPI_DAILY_BUDGET_USD."
+    )
+    assert len(sandbox.tasks()) == 2
+
+
+async def test_a_dry_run_checks_and_prices_and_buys_nothing(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    async with serve(settings) as service:
+        task = await service.upscale_video(write_clip(tmp_path), Options(dry_run=True))
+        assert (task.status, task.task_id, task.quoted_usd) == ("dry_run", None, Decimal("0.0030"))
+        assert task.next_step == "Nothing was bought; it would cost $0.003. Call again without dry_run to buy it."
+        with pytest.raises(InputRejectedError):
+            await service.upscale_video(write_clip(tmp_path, frames=9), Options(dry_run=True))
+    assert sandbox.requests("create") == []
+
+
+async def test_a_dry_run_of_what_was_bought_says_that_it_costs_nothing_more(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path)
+    async with serve(settings) as service:
+        await service.upscale_video(path, Options())
+        task = await service.upscale_video(path, Options(dry_run=True, max_cost_usd=Decimal("0.0001")))
+    assert task.next_step == (
+        "The same request was submitted before: without dry_run it answers with that task and costs nothing more."
+    )
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_a_limit_holds_where_what_was_bought_before_has_failed(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path, limited = write_clip(tmp_path), Options(max_cost_usd=Decimal("0.0001"))
+    sandbox.fault("create", "fail_task", error={"code": 10000, "message": "no"})
+    async with serve(settings) as service:
+        await service.upscale_video(path, Options())
+        with pytest.raises(BudgetError, match="more than max_cost_usd"):
+            await service.upscale_video(path, limited)
+        assert len(sandbox.tasks()) == 1
+        bought = await service.upscale_video(path, Options())
+        again = await service.upscale_video(path, limited)
+    assert again.task_id == bought.task_id
+    assert len(sandbox.tasks()) == 2
+
+
+async def test_a_ledger_that_cannot_be_written_refuses_before_buying(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    async with serve(settings, state_dir=tmp_path / "taken") as service:
+        with pytest.raises(LedgerError) as caught:
+            await upscale(service)
+    assert str(caught.value) == (
+        "The ledger cannot be written (File exists), and without it a task could be bought twice. Nothing was "
+        "submitted. Free disk space, or set PIAPI_STATE_DIR to a folder that can be written."
+    )
+    assert sandbox.requests("create") == []
+
+
+async def test_the_ledger_holds_neither_key_nor_media(settings: Settings, tmp_path: Path) -> None:
+    path = write_clip(tmp_path)
+    async with serve(settings) as service:
+        await service.upscale_video(
+            path, Options(webhook_endpoint="http://127.0.0.1:9", webhook_secret=SecretStr("hook-s3cr3t"))
+        )
+    assert settings.state_dir is not None
+    clip = (tmp_path / "clip.mp4").read_bytes()
+    stored = b"".join(file.read_bytes() for file in settings.state_dir.iterdir())
+    assert b"s3cr3t" not in stored
+    assert clip[:64] not in stored
+
+
+async def test_too_little_credit_is_told_with_the_balance(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(balance_points=50_000)
+    async with serve(settings) as service:
+        with pytest.raises(InsufficientCreditError) as caught:
+            await upscale(service)
+    assert str(caught.value) == (
+        'The PiAPI account has too little credit for this task (PiAPI said: "insufficient credits"). Nothing was '
+        "submitted or charged. Top up at https://piapi.ai/workspace/billing, then call again. The balance is $0.005."
+    )
+
+
+async def test_the_plans_limit_is_told_with_the_tasks_that_run(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(max_concurrent_tasks=1, polls=1000)
+    async with serve(settings) as service:
+        running = await upscale(service)
+        with pytest.raises(RateLimitedError) as caught:
+            await upscale(service, "4")
+    assert str(caught.value).endswith(f"Submitted here and not seen to end: {running.task_id}.")
+
+
+async def test_withdrawn_midjourney_is_told_plainly(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(midjourney_withdrawn=True)
+    async with serve(settings) as service:
+        with pytest.raises(ServiceWithdrawnError, match="may have withdrawn it"):
+            await upscale(service)
+
+
+async def test_a_file_that_is_too_long_only_as_base64_passes_with_a_warning(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    """Ours: PiAPI does not say what its 10 MB are counted on."""
+    path = Path(write_clip(tmp_path))
+    clip = path.read_bytes()
+    free_bytes = 9_000_000 - len(clip)
+    path.write_bytes(clip + free_bytes.to_bytes(4, "big") + b"free" + bytes(free_bytes - 8))
+    async with serve(settings) as service:
+        task = await service.upscale_video(str(path), Options())
+    assert task.notes is not None
+    assert task.notes[0].startswith("PiAPI does not say whether its 10 MB count the file or its base64 text")
+    assert len(sandbox.tasks()) == 1
