@@ -19,7 +19,9 @@ PROBE = """
 import asyncio, sys, time
 from piapi_mcp.errors import PiAPIError
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.video import VideoUpscale
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import open_service
 
 def peak_kib():
@@ -34,9 +36,9 @@ async def main(kind, path, folder):
     idle, start = peak_kib(), time.perf_counter()
     try:
         if kind == "video":
-            await service.upscale_video(path, Options(dry_run=True))
+            await service.submit(VideoUpscale(path), SubmitOptions(dry_run=True))
         else:
-            await service.upscale_image(path, Options(dry_run=True), scale=2, face_enhance=False)
+            await service.submit(ImageUpscale(path), SubmitOptions(dry_run=True))
         said = "ACCEPTED"
     except PiAPIError as error:
         said = f"{type(error).__name__}: {error}"

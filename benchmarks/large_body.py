@@ -19,7 +19,8 @@ SERVER = """
 import asyncio, json, sys, time
 from pathlib import Path
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.video import VideoUpscale
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import open_service
 
 def peak_kib():
@@ -41,11 +42,11 @@ async def main(base_url, folder):
         "PIAPI_STATE_DIR": folder, "PIAPI_ALLOWED_DIRS": folder,
     })
     service = open_service(settings, settings.api_key)
-    await service.upscale_video(f"{folder}/small.mp4", Options())  # everything is loaded and connected
+    await service.submit(VideoUpscale(f"{folder}/small.mp4"), SubmitOptions())  # everything is loaded and connected
     idle = peak_kib()
     ticking = asyncio.create_task(tick())
     await asyncio.gather(*(
-        service.upscale_video(f"{folder}/large{n}.mp4", Options()) for n in range(int(sys.argv[3]))
+        service.submit(VideoUpscale(f"{folder}/large{n}.mp4"), SubmitOptions()) for n in range(int(sys.argv[3]))
     ))
     ticking.cancel()
     print(json.dumps({"idle_kib": idle, "peak_kib": peak_kib(), "stall_ms": stall_ms}))

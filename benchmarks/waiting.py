@@ -14,14 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from piapi_mcp.ledger.sqlite import Draft, Ledger
+from piapi_mcp.ledger.ledger import New, NewSubmission
+from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.sandbox.server import SandboxServer
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import TaskService, open_service
 
 GRID = Sample("6", is_grid=True).task_id
@@ -40,7 +42,7 @@ def report(name: str, value: float, limit: float, unit: str) -> bool:
 async def wait_for_one(service: TaskService, control: SandboxControl, seconds: int) -> bool:
     """Submit a task that takes *seconds*, wait for it as an agent does, and report lateness and looks."""
     control.reset(does_work=False, pending_s=seconds / 2, processing_s=seconds / 2)
-    task = await service.upscale_midjourney(GRID, "3", Options(allow_repeat=True))
+    task = await service.submit(MidjourneyUpscale(GRID, "3"), SubmitOptions(allow_repeat=True))
     looks_before = len(control.requests("read"))
     while task.status not in ("completed", "failed") and task.task_id:
         task = await service.get(task.task_id, wait_s=45)
@@ -58,7 +60,7 @@ async def wait_for_many(service: TaskService, control: SandboxControl) -> bool:
     looks: list[int] = []
     for calls in (1, 100):
         control.reset(does_work=False, pending_s=1, processing_s=2)
-        task = await service.upscale_midjourney(GRID, "3", Options(allow_repeat=True))
+        task = await service.submit(MidjourneyUpscale(GRID, "3"), SubmitOptions(allow_repeat=True))
         before = len(control.requests("read"))
         await asyncio.gather(*(service.get(task.task_id or "", wait_s=20) for _ in range(calls)))
         looks.append(len(control.requests("read")) - before)
@@ -69,15 +71,18 @@ async def ledger_cost(base_url: str, folder: Path, control: SandboxControl, key:
     """Report what writing it down adds to a submission, measured in turn with bare ones."""
     control.reset(does_work=False, max_concurrent_tasks=10_000)
     client = PiAPIClient(key, base_url=base_url)
-    ledger = Ledger(folder / "bench.sqlite3", identity="bench")
+    ledger = SQLiteLedger(folder / "bench.sqlite3", identity="bench")
 
     async def bare(_number: int) -> None:
         await client.create_task(MIDJOURNEY_UPSCALE, {"origin_task_id": GRID, "index": "3"})
 
     async def written(number: int) -> None:
-        claim = await ledger.claim(Draft(f"{number}", "midjourney", "upscale", "bench", {}, None))
+        new = NewSubmission(f"{number}", "midjourney", "upscale", "bench", {}, None)
+        claim = await ledger.claim(new, admit=lambda _spent_usd: None)
+        if not isinstance(claim, New):
+            raise TypeError(claim)
         task = await client.create_task(MIDJOURNEY_UPSCALE, {"origin_task_id": GRID, "index": "3"})
-        await ledger.record_task(claim.entry.id, task.task_id)
+        await ledger.record_task(claim.submission.id, task.task_id)
 
     async def timed(work: Callable[[int], Any], number: int) -> float:
         start = time.perf_counter()

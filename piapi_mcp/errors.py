@@ -6,7 +6,8 @@ Each text says, in short sentences: what was wrong, what is allowed, what to do 
       SettingsError             a setting is wrong; the server does not start
       InputRejectedError        an argument or a file was refused here; nothing was submitted
       BudgetError               it costs more than the caller or the operator allows; nothing was submitted
-      LedgerError               it cannot be written down; nothing was submitted
+      LedgerError               the ledger cannot be read or written; nothing was submitted
+        TaskIdConflictError       the task id is recorded for another submission
       RefusedError              PiAPI said no
         UnauthorizedError         the key is missing or was not accepted
         InsufficientCreditError   the account cannot pay for it
@@ -37,6 +38,10 @@ class BudgetError(PiAPIError):
 
 class LedgerError(PiAPIError):
     """The ledger cannot be read or written."""
+
+
+class TaskIdConflictError(LedgerError):
+    """The task id is recorded for another submission."""
 
 
 class RefusedError(PiAPIError):

@@ -21,7 +21,7 @@ from piapi_mcp.hosting.auth import check_access, guard, metadata_routes
 from piapi_mcp.hosting.graceful_server import CallsInFlight
 from piapi_mcp.hosting.rate_limit import MAX_BODY_BYTES, Bounds
 from piapi_mcp.server.build import build_server
-from piapi_mcp.server.service_pool import Desk
+from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.settings import LogLevel, Settings
 
 _LOOPBACK_NAMES = ("127.0.0.1:*", "localhost:*", "[::1]:*")
@@ -82,14 +82,14 @@ def build_app(settings: Settings, *, log_level: LogLevel = "WARNING") -> Starlet
     Raises:
         SettingsError: If the settings for access contradict each other.
     """
-    desk = Desk(settings, over_http=True)
-    return wrap(build_server(settings, log_level=log_level, desk=desk), desk, settings)
+    pool = ServicePool(settings, over_http=True)
+    return wrap(build_server(settings, log_level=log_level, pool=pool), pool, settings)
 
 
-def wrap(server: MCPServer[Desk], desk: Desk, settings: Settings) -> Starlette:
-    """Return the application that serves *server* over both HTTP transports, and closes *desk* at its end.
+def wrap(server: MCPServer[ServicePool], pool: ServicePool, settings: Settings) -> Starlette:
+    """Return the application that serves *server* over both HTTP transports, and closes *pool* at its end.
 
-    Its `state.desk` and `state.calls` are what is needed to end well, see `listening`.
+    Its `state.pool` and `state.calls` are what is needed to end well, see `listening`.
 
     Raises:
         SettingsError: If the settings for access contradict each other.
@@ -112,7 +112,7 @@ def wrap(server: MCPServer[Desk], desk: Desk, settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         async with server.session_manager.run():
             yield
-        await desk.close()
+        await pool.close()
 
     app = Starlette(
         lifespan=lifespan,
@@ -124,7 +124,7 @@ def wrap(server: MCPServer[Desk], desk: Desk, settings: Settings) -> Starlette:
         ],
         middleware=[*_for_browsers(settings), Middleware(Bounds, per_second=settings.requests_per_second)],
     )
-    app.state.desk = desk
+    app.state.pool = pool
     app.state.calls = calls
     return app
 

@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
         draining.cancel()
 
     async def _drain(self) -> None:
-        self._app.state.desk.end_waits()
+        self._app.state.pool.end_waits()
         await self._app.state.calls.answered()
         await asyncio.sleep(_FLUSH_S)
         AppStatus.should_exit = True

@@ -1,1 +1,1 @@
-"""The durable ledger."""
+"""The durable record of submissions: the interface in `ledger.py`, SQLite behind it in `sqlite.py`."""

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from piapi_mcp.errors import InputRejectedError, SettingsError
 from piapi_mcp.formatting import quote
+from piapi_mcp.media.fetch import Fetcher
 
 _BLOCK_BYTES = 3 * 64 * 1024
 """A multiple of 3, so that the base64 texts of blocks can follow each other; larger ones would stall the event loop."""
@@ -323,3 +324,38 @@ def _check_size(size_bytes: int, argument: str, max_bytes: int) -> None:
             f"{argument} is {size_mb:g} MB; PiAPI accepts at most {max_bytes / 2**20:g} MB. "
             "Nothing was submitted; make the file smaller first."
         )
+
+
+MediaSource = MediaFile | MediaUrl
+"""What a caller named, opened."""
+
+
+@dataclass(frozen=True)
+class MediaAccess:
+    """What may be opened here on behalf of a caller."""
+
+    local: LocalFiles | None
+    """Local files; None for none at all."""
+    fetcher: Fetcher
+    """Files behind URLs."""
+
+    async def open(self, text: str, *, argument: str, max_bytes: int) -> MediaSource:
+        """Open what the caller named in *argument*, in a thread; a caller that is cancelled leaves nothing open.
+
+        Raises:
+            InputRejectedError: As `open_source`.
+        """
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(open_source, text, argument=argument, local=self.local, max_bytes=max_bytes)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+
+
+def _close(opening: asyncio.Future[MediaSource]) -> None:
+    if not opening.cancelled() and opening.exception() is None and isinstance(media := opening.result(), MediaFile):
+        with media:
+            pass

@@ -61,6 +61,11 @@ class RemoteTask:
         """Whether it ended because somebody cancelled it."""
         return self.status in CANCELLED
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a result: it failed or was cancelled."""
+        return self.status == FAILED or self.is_cancelled
+
 
 def parse_task(data: Json) -> RemoteTask | None:
     """Return the task in *data*, or None when there is no task id in it."""

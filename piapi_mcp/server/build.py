@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 from mcp.server.mcpserver import MCPServer
 
 import piapi_mcp
-from piapi_mcp.server.service_pool import Desk
+from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.server.strict_tool import StrictTool
-from piapi_mcp.server.tasks_backend import PiAPITasks
+from piapi_mcp.server.tasks_backend import PiAPITaskBackend
 from piapi_mcp.server.tasks_extension import TaskBackend, TasksExtension, refuse_undeclared_listening
 from piapi_mcp.server.tools import PAID_TOOLS, build_tools
 from piapi_mcp.settings import LogLevel, Settings
 
 INSTRUCTIONS = (
-    "Upscales Midjourney images, videos and other images with PiAPI. Submitting costs money (dry_run tells how much) "
-    "and answers at once with a task_id; tasks run from seconds to many minutes. Call get_task, which waits a while, "
-    "until its status is completed or failed, then give the user the links. A slow task goes on by "
-    "itself: never submit it again. list_tasks shows the Midjourney tasks that can be upscaled."
+    "Upscales Midjourney images, videos and other images with PiAPI. Submitting a task costs money (dry_run returns "
+    "the price) and returns a task_id at once; tasks run from seconds to many minutes. Call get_task, which waits a "
+    "while, until the status is completed or failed, then give the user the links. A slow task continues on its own: "
+    "never submit it again. list_tasks shows the Midjourney tasks that can be upscaled."
 )
 
 
@@ -25,26 +25,26 @@ def build_server(
     settings: Settings,
     *,
     log_level: LogLevel = "WARNING",
-    desk: Desk | None = None,
+    pool: ServicePool | None = None,
     tools: Sequence[StrictTool] | None = None,
     tasks: TaskBackend | None = None,
-) -> MCPServer[Desk]:
-    """Return the server with all its tools; nothing is connected before the first call needs it.
+) -> MCPServer[ServicePool]:
+    """Return the server with all its tools; nothing connects before the first call.
 
     Args:
-        settings: What the operator set.
-        log_level: What to log.
-        desk: One that many connections share, over HTTP, closed by who made it; None makes one for each connection.
-        tools: What to offer; None for the tools of PiAPI.
-        tasks: Where tasks of the tasks extension live; None for PiAPI.
+        settings: The operator's settings.
+        log_level: The lowest level to log.
+        pool: Shared by all connections over HTTP, and closed by its owner; None makes one for each connection.
+        tools: The tools to offer; None for those of PiAPI.
+        tasks: The backend of the tasks extension; None for PiAPI.
     """
 
     @asynccontextmanager
-    async def lifespan(_server: MCPServer[Desk]) -> AsyncGenerator[Desk]:
-        if desk is not None:
-            yield desk
+    async def lifespan(_server: MCPServer[ServicePool]) -> AsyncGenerator[ServicePool]:
+        if pool is not None:
+            yield pool
             return
-        own = Desk(settings)
+        own = ServicePool(settings)
         try:
             yield own
         finally:
@@ -55,8 +55,8 @@ def build_server(
         title="PiAPI upscaling",
         version=piapi_mcp.__version__,
         instructions=INSTRUCTIONS,
-        tools=[*(build_tools(local_files=desk is None) if tools is None else tools)],
-        extensions=[TasksExtension(tasks or PiAPITasks(PAID_TOOLS))],
+        tools=[*(build_tools(local_files=pool is None) if tools is None else tools)],
+        extensions=[TasksExtension(tasks or PiAPITaskBackend(PAID_TOOLS))],
         middleware=[refuse_undeclared_listening],
         lifespan=lifespan,
         log_level=log_level,

@@ -1,4 +1,4 @@
-"""Tasks as MCP content: the same facts as text, as structured content, and as links."""
+"""Answers as MCP content: the same facts as text and as structured content, with links and a preview."""
 
 import base64
 import mimetypes
@@ -12,7 +12,7 @@ from piapi_mcp.tasks.models import Task
 
 
 def task_result(task: Task, preview: bytes | None = None) -> CallToolResult:
-    """Return *task* as the answer of a tool: its results as links, and a small JPEG of the first where there is one."""
+    """Return *task* as a tool result: with its results as links, and *preview*, a small JPEG of the first."""
     more: list[ContentBlock] = [_link(url) for url in task.result_urls or ()]
     if preview is not None:
         more.append(ImageContent(type="image", data=base64.b64encode(preview).decode(), mime_type="image/jpeg"))
@@ -20,8 +20,8 @@ def task_result(task: Task, preview: bytes | None = None) -> CallToolResult:
 
 
 def model_result(model: BaseModel, *more: ContentBlock) -> CallToolResult:
-    """Return *model* as the answer of a tool, followed by *more*."""
-    # Some clients show their model only the text, others only the structured content: both carry everything.
+    """Return *model* as a tool result, followed by *more*."""
+    # Some clients show the model only the text, others only the structured content: both contain everything.
     text = TextContent(type="text", text=model.model_dump_json(exclude_none=True))
     return CallToolResult(content=[text, *more], structured_content=model.model_dump(mode="json", exclude_none=True))
 

@@ -1,18 +1,18 @@
-"""What the tools work with, made when the first call needs it: clients drop servers that start slowly.
+"""Hands each tenant its service. A service is made at its first call, because clients drop servers that start slowly.
 
-Over HTTP each key has a service of its own: ledger, waits and budgets of one key are nothing to another.
+Over HTTP each PiAPI key has a service of its own: tenants share neither ledger rows, waits nor budgets.
 """
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from piapi_mcp.errors import UnauthorizedError
 from piapi_mcp.settings import Settings
 
-# The one type the tools need is heavy to import (HTTP client, media): named here for the annotations only.
-TYPE_CHECKING = False
+# Heavy to import (HTTP client, media): only the annotations need it.
 if TYPE_CHECKING:
     from piapi_mcp.tasks.service import TaskService
 
@@ -26,24 +26,16 @@ _NO_KEY_OVER_HTTP = (
     "https://piapi.ai/workspace/key and send it in the header x-api-key. Nothing was submitted."
 )
 
-
 _MAX_SERVICES = 500
 _LONGEST_CALL_S = 120.0
 
 
-async def _close_later(service: "TaskService") -> None:
-    try:
-        await asyncio.sleep(_LONGEST_CALL_S)
-    finally:
-        await service.close()
-
-
-class Desk:
-    """Hands out the service that a call is entitled to."""
+class ServicePool:
+    """The services of all tenants of one server."""
 
     def __init__(self, settings: Settings, *, over_http: bool = False) -> None:
         self.settings = settings
-        """What the operator set."""
+        """The operator's settings."""
         self._over_http = over_http
         self._services: dict[str, TaskService] = {}
         self._closing = set[asyncio.Task[None]]()
@@ -52,9 +44,9 @@ class Desk:
         """Return the service for a call that came with *headers* (None over stdio).
 
         Raises:
-            UnauthorizedError: If there is no PiAPI key to work with.
+            UnauthorizedError: There is no PiAPI key to work with.
         """
-        key = self._key_of(headers or {}) or self.settings.api_key
+        key = self._api_key(headers or {}) or self.settings.api_key
         if key is None:
             raise UnauthorizedError(_NO_KEY_OVER_HTTP if self._over_http else _NO_KEY)
         service = self._services.pop(key.get_secret_value(), None)
@@ -62,21 +54,13 @@ class Desk:
             from piapi_mcp.tasks.service import open_service
 
             service = open_service(self.settings, key, reads_local_files=not self._over_http)
-            self._make_room()
-        # Put last again: the first in line is the one not used for longest.
+            self._evict()
+        # Inserted again at the end: the first one is always the least recently used.
         self._services[key.get_secret_value()] = service
         return service
 
-    def _make_room(self) -> None:
-        """Let go of the service not used for longest; a call that still works with it has time to finish."""
-        if len(self._services) >= _MAX_SERVICES:
-            longest_unused = self._services.pop(next(iter(self._services)))
-            closing = asyncio.create_task(_close_later(longest_unused))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
-
     def end_waits(self) -> None:
-        """Let every call that waits for a task answer at once, with how the task stands."""
+        """Let every call that waits for a task return its state at once."""
         for service in self._services.values():
             service.end_waits()
 
@@ -89,10 +73,25 @@ class Desk:
             await service.close()
         self._services.clear()
 
-    def _key_of(self, headers: Mapping[str, str]) -> SecretStr | None:
-        """Return the PiAPI key that the request brought along; a bearer is one unless it is what lets clients in."""
+    def _evict(self) -> None:
+        """Remove the least recently used service if the pool is full; its calls have time to finish."""
+        if len(self._services) >= _MAX_SERVICES:
+            least_recent = self._services.pop(next(iter(self._services)))
+            closing = asyncio.create_task(_close_later(least_recent))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    def _api_key(self, headers: Mapping[str, str]) -> SecretStr | None:
+        """Return the PiAPI key of the request. A bearer token is one, unless it grants access to the server."""
         if key := headers.get("x-api-key"):
             return SecretStr(key)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        lets_in = self.settings.access_token or self.settings.oauth_issuer
-        return SecretStr(bearer.strip()) if scheme.lower() == "bearer" and bearer and not lets_in else None
+        grants_access = self.settings.access_token or self.settings.oauth_issuer
+        return SecretStr(bearer.strip()) if scheme.lower() == "bearer" and bearer and not grants_access else None
+
+
+async def _close_later(service: "TaskService") -> None:
+    try:
+        await asyncio.sleep(_LONGEST_CALL_S)
+    finally:
+        await service.close()

@@ -1,7 +1,7 @@
-"""A tool whose arguments are strict, whose schemas are flat, and whose errors are ours: once for all tools.
+"""A tool with strict arguments, flat schemas, and our own error texts.
 
-The SDK ignores arguments that it does not know, hides the text of our errors, and answers a wrong argument with the
-validator's own words. Models need the opposite.
+The SDK ignores unknown arguments, adds a prefix to the text of our errors, and answers a wrong argument with the
+validator's message. Models need the opposite.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from typing_extensions import override
 
 from piapi_mcp.errors import PiAPIError
 from piapi_mcp.formatting import quote
-from piapi_mcp.server.arguments import FORMS
+from piapi_mcp.server.arguments import FORMATS
 
 
 class FlatSchema(GenerateJsonSchema):
-    """JSON schema without `null` alternatives, which some clients refuse: what has no value is left out."""
+    """JSON schema without `null` alternatives, which some clients refuse. Absent values are left out instead."""
 
     @override
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
@@ -32,7 +32,7 @@ class FlatSchema(GenerateJsonSchema):
     @override
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         described = super().default_schema(schema)
-        if not described.get("default"):  # null, false and 0 go without saying
+        if not described.get("default"):  # null, false and 0 add nothing
             described.pop("default", None)
         return described
 
@@ -42,11 +42,11 @@ class FlatSchema(GenerateJsonSchema):
 
 
 class StrictTool(Tool):
-    """The SDK's tool, stricter in what it takes and clearer in what it refuses."""
+    """The SDK's tool, stricter about its arguments and clearer in its errors."""
 
     @classmethod
     def make(cls, function: Callable[..., Any], *, title: str, description: str, annotations: ToolAnnotations) -> Self:
-        """Return *function* as a tool under its own name."""
+        """Return *function* as a tool with the same name."""
         made = cls.from_function(function, title=title, description=description, annotations=annotations)
         tool = cast("Self", made)  # the SDK annotates the base class
         arguments = tool.fn_metadata.arg_model
@@ -73,7 +73,7 @@ class StrictTool(Tool):
 
     def _explain(self, error: ValidationError) -> str:
         problems = " ".join(self._explain_one(detail) for detail in error.errors(include_url=False))
-        return f"{problems} Nothing was submitted; call {self.name} again with that mended."
+        return f"{problems} Nothing was submitted; call {self.name} again with that corrected."
 
     def _explain_one(self, detail: ErrorDetails) -> str:
         name = str(detail["loc"][0])
@@ -81,15 +81,15 @@ class StrictTool(Tool):
         if detail["type"] == "extra_forbidden":
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}? " if close else ""
-            allowed = f"Allowed: {', '.join(known)}." if known else "It takes none."
-            return f"{quote(name)} is no argument of {self.name}. {hint}{allowed}"
+            allowed = f"Allowed: {', '.join(known)}." if known else "It takes no arguments."
+            return f"{quote(name)} is not an argument of {self.name}. {hint}{allowed}"
         if detail["type"] == "missing":
             return f"{name} is missing. {known[name].get('description', '')}".rstrip()
         return f"{_shown(name, detail['input'])} cannot be used: {_allowed(known[name], detail)}"
 
 
 def _shown(name: str, value: object) -> str:
-    """Quote the caller's own value, unless it is a secret or a file's content."""
+    """Quote the caller's own value, unless it is a secret."""
     return name if name == "webhook_secret" else f"{name}={quote('null' if value is None else value)}"
 
 
@@ -101,12 +101,12 @@ def _allowed(schema: dict[str, Any], detail: ErrorDetails) -> str:
         most = f" to {schema['maximum']}" if "maximum" in schema else " or more"
         return f"it takes {kind} from {schema.get('minimum')}{most}."
     if detail["type"] in ("string_pattern_mismatch", "value_error"):
-        return f"it takes {FORMS.get(str(detail['loc'][0]), 'another form')}."
+        return f"it takes {FORMATS.get(str(detail['loc'][0]), 'another format')}."
     return f"it takes a {schema.get('type')}."
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Return *schema* with each `$ref` replaced by what it stands for: some clients refuse them."""
+    """Return *schema* with each `$ref` replaced by its definition: some clients refuse references."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in cast("list[Any]", schema)]
     if not isinstance(schema, dict):

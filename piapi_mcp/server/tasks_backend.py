@@ -1,10 +1,10 @@
-"""PiAPI's tasks as tasks of MCP. Their ids are the same, so any process can answer for any task."""
+"""PiAPI's tasks as MCP tasks. Their ids are the same, so any process can answer for any task."""
 
 import contextlib
 import re
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, CallToolRequestParams, CallToolResult
@@ -15,13 +15,12 @@ from piapi_mcp.formatting import dollars, quote
 from piapi_mcp.piapi.catalog import RESULTS_KEPT_DAYS, TASK_ID_PATTERN
 from piapi_mcp.piapi.models import CANCELLED, COMPLETED, FAILED
 from piapi_mcp.server.content import task_result
-from piapi_mcp.server.service_pool import Desk
+from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.server.tasks_extension import RequestContext, TaskBackend, TaskState, UnknownTaskIdError
 from piapi_mcp.tasks.models import Task
 from piapi_mcp.tasks.polling import pause_s
 
-# Heavy to import (HTTP client, media): named here for the annotations only.
-TYPE_CHECKING = False
+# Heavy to import (HTTP client, media): only the annotations need it.
 if TYPE_CHECKING:
     from piapi_mcp.tasks.service import TaskService
 
@@ -29,8 +28,8 @@ _TTL_MS = int(timedelta(days=RESULTS_KEPT_DAYS).total_seconds() * 1000)
 _SHORTEST_POLL_S = 1.0
 
 
-class PiAPITasks(TaskBackend):
-    """Answers for the tasks that the paid tools began."""
+class PiAPITaskBackend(TaskBackend):
+    """Serves the tasks that the paid tools submitted."""
 
     def __init__(self, paid_tools: frozenset[str]) -> None:
         self._paid_tools = paid_tools
@@ -42,12 +41,12 @@ class PiAPITasks(TaskBackend):
         if params.name not in self._paid_tools or result.is_error:
             return None
         task = Task.model_validate(result.structured_content)
-        # Only a task that runs is worth a handle; a dry run and what has ended are answers.
+        # Only a running task becomes an MCP task; a dry run and a task that has ended are final answers.
         return _state(task, task.task_id) if task.task_id and _status(task) == "working" else None
 
     @override
     async def get(self, task_id: str, ctx: RequestContext) -> TaskState:
-        with _in_words_of_mcp():
+        with _as_mcp_errors():
             service = _service(ctx, task_id)
             task = await service.get(task_id)
         if task.status not in (COMPLETED, FAILED):
@@ -58,25 +57,25 @@ class PiAPITasks(TaskBackend):
 
     @override
     async def update(self, task_id: str, input_responses: Mapping[str, Any], ctx: RequestContext) -> None:
-        with _in_words_of_mcp():  # it must be there; PiAPI's tasks never ask for anything
+        with _as_mcp_errors():  # the task must exist; PiAPI's tasks never ask for input
             await _service(ctx, task_id).get(task_id)
 
     @override
     async def cancel(self, task_id: str, ctx: RequestContext) -> None:
-        # One that runs or has ended, PiAPI does not cancel: `tasks/get` tells how it ends.
-        with _in_words_of_mcp(), contextlib.suppress(InputRejectedError):
+        # PiAPI does not cancel a task that is processed or has ended: `tasks/get` returns how it ends.
+        with _as_mcp_errors(), contextlib.suppress(InputRejectedError):
             await _service(ctx, task_id).cancel(task_id)
 
 
 def _service(ctx: RequestContext, task_id: str) -> "TaskService":
     if not re.fullmatch(TASK_ID_PATTERN, task_id):
-        raise UnknownTaskIdError(f"{quote(task_id)} is no id of a task.")
-    desk: Desk = ctx.lifespan_context
-    return desk.service(getattr(ctx.request, "headers", None))
+        raise UnknownTaskIdError(f"{quote(task_id)} is not a task id.")
+    pool: ServicePool = ctx.lifespan_context
+    return pool.service(getattr(ctx.request, "headers", None))
 
 
 @contextlib.contextmanager
-def _in_words_of_mcp() -> Generator[None]:
+def _as_mcp_errors() -> Generator[None]:
     try:
         yield
     except UnknownTaskError as error:
@@ -88,7 +87,7 @@ def _in_words_of_mcp() -> Generator[None]:
 def _status(task: Task) -> Literal["working", "completed", "cancelled"]:
     if task.status in CANCELLED:
         return "cancelled"
-    # The extension keeps `failed` for errors of the protocol: an upscale that failed is a completed call.
+    # The extension reserves `failed` for protocol errors: an upscale that failed is a completed call.
     return "completed" if task.status in (COMPLETED, FAILED) else "working"
 
 

@@ -1,4 +1,4 @@
-"""Results on the user's disk: fetched, checked to be what was promised, and never written over another file."""
+"""Saves results on the user's disk: they are fetched, checked to be media, and never written over another file."""
 
 import asyncio
 import base64
@@ -30,8 +30,8 @@ Write = Callable[[BinaryIO], Awaitable[object]]
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What came down: a file of this kind and size."""
+class _FileFacts:
+    """What a downloaded file is."""
 
     suffix: str
     size_px: tuple[int, int] | None
@@ -45,26 +45,28 @@ async def save_result(
     directory: str | None,
     expected_px: tuple[int, int] | None,
 ) -> SavedResult:
-    """Save everything that *task* resulted in, and say where it lies.
+    """Save all files of the result of *task*, and return their paths.
 
     Args:
-        task: A task, as PiAPI shows it now.
-        settings: For the folders that may be written.
-        fetcher: Fetches the links.
-        directory: Folder to write into; None for the operator's.
-        expected_px: Width and height that were promised, where they are known.
+        task: The task, as PiAPI returns it now.
+        settings: They name the folders that may be written.
+        fetcher: Downloads the links.
+        directory: The folder to write into; None for the operator's.
+        expected_px: Width and height that the quote named, where they are known.
 
     Raises:
         InputRejectedError: The task has no result, or the folder may not be written.
-        ResultError: What came down is no whole image or video, or cannot be written.
-        UnreachableError: A link cannot be fetched.
+        ResultError: A download is not a whole image or video, or cannot be written.
+        UnreachableError: A link cannot be downloaded.
     """
     if task.status != COMPLETED or not (task.result_urls or task.result_base64):
-        then = (
+        next_step = (
             "it ended without one" if task.is_done else "call get_task until it has completed, then save_result again"
         )
-        raise InputRejectedError(f"The task is {task.status} and has no result to save. Nothing was written; {then}.")
-    folder = await asyncio.to_thread(_folder, settings, directory)
+        raise InputRejectedError(
+            f"The task is {task.status} and has no result to save. Nothing was written; {next_step}."
+        )
+    folder = await asyncio.to_thread(_output_folder, settings, directory)
     stem = f"{_NAMES.get(task.model or '', 'result')}-upscale-{task.task_id[:8]}"
     sources = [_fetch(fetcher, url) for url in task.result_urls] or [_decode(task.result_base64 or "")]
     files: list[SavedFile] = []
@@ -74,7 +76,7 @@ async def save_result(
     return SavedResult(
         task_id=task.task_id,
         files=files,
-        next_step=f"Tell the user where the files lie. PiAPI deletes its own after about {RESULTS_KEPT_DAYS} days.",
+        next_step=f"Tell the user where the files are. PiAPI deletes its copies after about {RESULTS_KEPT_DAYS} days.",
     )
 
 
@@ -87,23 +89,23 @@ def _decode(text: str) -> Write:
         try:
             file.write(await asyncio.to_thread(base64.b64decode, text.rpartition(",")[2]))
         except binascii.Error:
-            raise ResultError("PiAPI's result is no valid base64. Nothing was written; tell the user.") from None
+            raise ResultError("PiAPI's result is not valid base64. Nothing was written; tell the user.") from None
 
     return write
 
 
-def _folder(settings: Settings, directory: str | None) -> Path:
-    """Return the folder to write into, made if need be."""
+def _output_folder(settings: Settings, directory: str | None) -> Path:
+    """Return the folder to write into, created if it does not exist."""
     if directory is not None:
         local = LocalFiles.below(settings.allowed_dirs)
         try:
             folder = Path(directory).expanduser()
             is_allowed = folder.is_absolute() and local.allow(folder.resolve())
-        except (OSError, RuntimeError, ValueError):  # no such home folder, a circle of links, a null character
+        except (OSError, RuntimeError, ValueError):  # unknown home folder, circular links, a null character
             is_allowed = False
         if not is_allowed:
             raise InputRejectedError(
-                f"directory={quote(directory)} lies outside the folders that may be used. Nothing was written. Leave "
+                f"directory={quote(directory)} is outside the folders that may be used. Nothing was written. Leave "
                 f"directory out, or give the full path of a folder in {local.name}."
             )
     try:
@@ -128,8 +130,8 @@ async def _save_one(folder: Path, name: str, write: Write, expected_px: tuple[in
     return _saved(path, facts, expected_px)
 
 
-def _find_saved(folder: Path, name: str) -> tuple[Path, _Facts] | None:
-    """Return the file that was saved under *name* before, if it is there and whole."""
+def _find_saved(folder: Path, name: str) -> tuple[Path, _FileFacts] | None:
+    """Return the file that was saved under *name* before, if it still exists and is whole."""
     for path in sorted(folder.glob(f"{name}*.*")):
         with contextlib.suppress(ResultError, OSError):
             return path, _inspect(path)
@@ -138,7 +140,7 @@ def _find_saved(folder: Path, name: str) -> tuple[Path, _Facts] | None:
 
 @contextlib.contextmanager
 def _temporary_file(folder: Path) -> Generator[BinaryIO]:
-    """Open a file with no telling name yet, gone afterwards."""
+    """Open a file under a temporary name, which is removed afterwards."""
     path = folder / f".piapi-mcp-{secrets.token_hex(8)}"
     try:
         with path.open("xb") as file:
@@ -147,16 +149,16 @@ def _temporary_file(folder: Path) -> Generator[BinaryIO]:
         path.unlink(missing_ok=True)
 
 
-def _finish(file: BinaryIO, folder: Path, name: str) -> tuple[Path, _Facts]:
-    """Check what was written to *file*, and give it its name."""
+def _finish(file: BinaryIO, folder: Path, name: str) -> tuple[Path, _FileFacts]:
+    """Check what was written to *file*, and rename it."""
     file.flush()
     os.fsync(file.fileno())
     facts = _inspect(Path(file.name))
-    return _put(Path(file.name), folder, name, facts.suffix), facts
+    return _rename(Path(file.name), folder, name, facts.suffix), facts
 
 
-def _put(temporary: Path, folder: Path, name: str, suffix: str) -> Path:
-    """Give the file its name in one step, never that of another file."""
+def _rename(temporary: Path, folder: Path, name: str, suffix: str) -> Path:
+    """Rename the file in one step, never over another file."""
     number = 1
     while True:
         path = folder / f"{name}{'' if number == 1 else f' ({number})'}{suffix}"
@@ -164,7 +166,7 @@ def _put(temporary: Path, folder: Path, name: str, suffix: str) -> Path:
             os.link(temporary, path)
         except FileExistsError:
             number += 1
-        except OSError:  # no hard links here: reserve the name, then replace what was reserved
+        except OSError:  # no hard links on this file system: reserve the name, then replace the reservation
             try:
                 path.open("xb").close()
             except FileExistsError:
@@ -176,36 +178,36 @@ def _put(temporary: Path, folder: Path, name: str, suffix: str) -> Path:
             return path
 
 
-def _inspect(path: Path) -> _Facts:
+def _inspect(path: Path) -> _FileFacts:
     """Return what the file is.
 
     Raises:
-        ResultError: It is no whole image or video.
+        ResultError: It is not a whole image or video.
     """
     with MediaFile(path.open("rb", buffering=0), label="The result", size_bytes=path.stat().st_size) as media:
         begin = media.read_at(0, 12)
         try:
             if begin[4:8] == b"ftyp":
                 video = probe_video(media)
-                return _Facts(".mp4", (video.width_px, video.height_px))
+                return _FileFacts(".mp4", (video.width_px, video.height_px))
             if (begin[:4], begin[8:12]) == _WEBP:
-                return _Facts(".webp", None)
+                return _FileFacts(".webp", None)
             image = probe_image(media)
         except InputRejectedError:
-            what = "a web page" if begin.lstrip()[:1] == b"<" else "no whole image or video"
+            what = "a web page" if begin.lstrip()[:1] == b"<" else "not a whole image or video"
             raise ResultError(
-                f"What came down from PiAPI's link is {what}. Nothing was written; the task keeps its result: call "
+                f"The file behind PiAPI's link is {what}. Nothing was written; the task keeps its result: call "
                 "save_result again in a minute, or open the link in result_urls."
             ) from None
-        return _Facts(".jpg" if image.format == "JPEG" else ".png", (image.width_px, image.height_px))
+        return _FileFacts(".jpg" if image.format == "JPEG" else ".png", (image.width_px, image.height_px))
 
 
-def _saved(path: Path, facts: _Facts, expected_px: tuple[int, int] | None) -> SavedFile:
+def _saved(path: Path, facts: _FileFacts, expected_px: tuple[int, int] | None) -> SavedFile:
     width_px, height_px = facts.size_px or (None, None)
     note = None
     if facts.size_px and expected_px and facts.size_px != expected_px:
-        # Saved all the same: it was paid for, and the user decides what it is worth.
-        note = f"PiAPI promised {expected_px[0]}x{expected_px[1]} px; tell the user that it is not that size."
+        # Saved all the same: it was paid for, and the user decides whether it is good enough.
+        note = f"The quote was for {expected_px[0]}x{expected_px[1]} px; tell the user that the file has another size."
     return SavedFile(path=str(path), width_px=width_px, height_px=height_px, size_bytes=path.stat().st_size, note=note)
 
 

@@ -1,77 +1,83 @@
-"""The account's tasks: what the ledger knows of them joined with what PiAPI's history shows."""
+"""The account's tasks: PiAPI's history joined with what the ledger knows."""
 
 import asyncio
 import contextlib
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from piapi_mcp.ledger.sqlite import Entry, Ledger
+from piapi_mcp.ledger.ledger import Ledger, Submission
 from piapi_mcp.piapi.catalog import PRODUCTS
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import HistoryRow
 from piapi_mcp.tasks.models import TaskLine, TaskList
 from piapi_mcp.tasks.recovery import Recovery
 
-_RECOVERY_S = 15.0
+_RECOVERY_TIMEOUT_S = 15.0
 _MAX_RECOVERED = 10
-_SMALLEST_PAGE = 10  # [D] user task history page: page_size 10 to 100
+_SMALLEST_PAGE = 10  # [D 2026-11] user task history page: page_size is 10 to 100
 _MODELS = {product.history_model: product.model for product in PRODUCTS}
-_WHAT = {"imagine": "imagine (a grid to upscale from)"}  # [D] the result of imagine is a grid of four
-# What the ledger calls a state, in PiAPI's words.
-_STATUS = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
+_DESCRIPTIONS = {"imagine": "imagine (a grid to upscale from)"}  # [D 2026-11] imagine page: its result is a grid
+_STATUSES = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
+"""The ledger's states in PiAPI's words."""
 
 
-async def list_tasks(client: PiAPIClient, ledger: Ledger, *, limit: int, status: str | None) -> TaskList:
-    """Return the newest *limit* tasks, those of *status* only where given.
+async def list_tasks(
+    client: PiAPIClient, ledger: Ledger, recovery: Recovery, *, limit: int, status: str | None
+) -> TaskList:
+    """Return the newest *limit* tasks, only those of *status* where given. Lost submissions are searched for first.
 
     Raises:
         LedgerError: The ledger cannot be read.
         RefusedError: PiAPI does not show the history to this key.
         UnreachableError: PiAPI gave no usable answer.
     """
-    recovery = Recovery(client, ledger)
-    await ledger.adopt_orphans()
-    with contextlib.suppress(TimeoutError):  # what could not be looked for now is looked for at the next call
-        async with asyncio.timeout(_RECOVERY_S):
-            for entry in await ledger.recent(limit=_MAX_RECOVERED, states=("unknown",)):
-                await recovery.find(entry, patient=False)
+    await _recover_lost(ledger, recovery)
     rows = await client.read_history(page_size=max(_SMALLEST_PAGE, limit))
-    entries = [entry for entry in await ledger.recent(limit=limit) if entry.state != "refused"]
-    by_id = {entry.task_id: entry for entry in entries if entry.task_id}
-    listed = {row.task_id for row in rows}
-    lines = [_line_of_row(row, by_id.get(row.task_id)) for row in rows]
-    lines += [_line_of_entry(entry) for entry in entries if entry.task_id not in listed]
+    submissions = [found for found in await ledger.recent(limit=limit) if found.state != "refused"]
+    by_task = {submission.task_id: submission for submission in submissions if submission.task_id}
+    in_history = {row.task_id for row in rows}
+    lines = [_line_of_row(row, by_task.get(row.task_id)) for row in rows]
+    lines += [_line_of_submission(found) for found in submissions if found.task_id not in in_history]
     lines = [line for line in lines if status in (None, line.status)]
     lines.sort(key=lambda line: line.created_at or datetime.min.replace(tzinfo=UTC), reverse=True)
     return TaskList(tasks=lines[:limit], next_step=_next_step(lines[:limit]))
 
 
-def _line_of_row(row: HistoryRow, entry: Entry | None) -> TaskLine:
+async def _recover_lost(ledger: Ledger, recovery: Recovery) -> None:
+    """Search for lost submissions; those that time does not allow for are left to the next call."""
+    await ledger.expire_leases()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_RECOVERY_TIMEOUT_S):
+            for submission in await ledger.recent(limit=_MAX_RECOVERED, states=("unknown",)):
+                await recovery.find(submission, once=True)
+
+
+def _line_of_row(row: HistoryRow, submission: Submission | None) -> TaskLine:
     return TaskLine(
         task_id=row.task_id,
         status=row.status,
-        product=entry.model if entry else _MODELS.get(row.model or "", row.model or "unknown"),
-        what=entry.summary if entry else _WHAT.get(row.action or "", row.action),
-        usd=row.usage_usd if row.usage_usd is not None else _price(entry),
+        product=submission.model if submission else _MODELS.get(row.model or "", row.model or "unknown"),
+        what=submission.summary if submission else _DESCRIPTIONS.get(row.action or "", row.action),
+        usd=row.usage_usd if row.usage_usd is not None else _price_usd(submission),
         created_at=row.created_at,
     )
 
 
-def _line_of_entry(entry: Entry) -> TaskLine:
+def _line_of_submission(submission: Submission) -> TaskLine:
     return TaskLine(
-        task_id=entry.task_id,
-        status=_STATUS.get(entry.state, entry.state),
-        product=entry.model,
-        what=entry.summary,
-        usd=_price(entry),
-        created_at=datetime.fromtimestamp(entry.created_at, UTC),
+        task_id=submission.task_id,
+        status=_STATUSES.get(submission.state, submission.state),
+        product=submission.model,
+        what=submission.summary,
+        usd=_price_usd(submission),
+        created_at=datetime.fromtimestamp(submission.created_at, UTC),
     )
 
 
-def _price(entry: Entry | None) -> Decimal | None:
-    if entry is None:
+def _price_usd(submission: Submission | None) -> Decimal | None:
+    if submission is None:
         return None
-    return entry.quoted_usd if entry.charged_usd is None else entry.charged_usd
+    return submission.quoted_usd if submission.charged_usd is None else submission.charged_usd
 
 
 def _next_step(lines: list[TaskLine]) -> str:

@@ -1,67 +1,76 @@
-"""Images to upscale: opened, checked against PiAPI's limits, priced by the pixels of their result."""
+"""Image upscales: the source is opened, checked against PiAPI's limits, and quoted by the pixels of its result."""
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.image import ImageFacts, probe_image
-from piapi_mcp.media.sources import MediaUrl
+from piapi_mcp.media.sources import MediaAccess, MediaUrl
 from piapi_mcp.media.url_probe import NotChecked, probe_image_url
-from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale, quote_image_usd
-from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.request import Order, Reach, config_of, open_media
-
-_UPPER_BOUND = "PiAPI does not say whether it charges the pixels of the input or of the output: the quote is the most."
+from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale
+from piapi_mcp.piapi.client import TaskConfig
+from piapi_mcp.tasks.pricing import Quote, quote_image
+from piapi_mcp.tasks.request import TaskRequest
 
 
-async def order_image_upscale(
-    settings: Settings, options: Options, reach: Reach, *, image: str, scale: ImageScale, face_enhance: bool
-) -> Order:
-    """Return the order for upscaling *image*: a path, a URL, a data URI or base64.
+@dataclass(frozen=True)
+class ImageUpscale:
+    """Upscale an image: a path, a URL, a data URI or base64."""
 
-    Raises:
-        InputRejectedError: It cannot be opened, or PiAPI would refuse it.
-    """
-    config = config_of(options, settings)
-    media = await open_media(image, argument="image", reach=reach, max_bytes=IMAGE_LIMITS.max_bytes)
-    how: dict[str, object] = {"scale": scale, "face_enhance": face_enhance}
-    if isinstance(media, MediaUrl):
-        order = Order(IMAGE_UPSCALE, {"image": media.url} | how, config, summary=f"image at {quote(media.url)}")
-        facts = await probe_image_url(media, reach.fetcher)
+    image: str
+    scale: ImageScale = 2
+    face_enhance: bool = False
+
+    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+        """Open and probe the image, check it against PiAPI's limits, and quote it.
+
+        Raises:
+            InputRejectedError: The image cannot be opened, or PiAPI would refuse it.
+        """
+        config = replace(config, service_mode=None)  # [D 2026-11] image upscale page: config has a webhook only
+        source = await access.open(self.image, argument="image", max_bytes=IMAGE_LIMITS.max_bytes)
+        if isinstance(source, MediaUrl):
+            return await self._request_for_url(source, config, access)
+        with ExitStack() as open_files:
+            open_files.enter_context(source)
+            facts = await asyncio.to_thread(probe_image, source)
+            check_limits(facts)
+            return TaskRequest(
+                product=IMAGE_UPSCALE,
+                task_input=self._input(source),
+                config=config,
+                summary=f"image {source.label}, {facts.width_px}x{facts.height_px}, {self.scale}x",
+                quote=quote_image(facts, self.scale),
+                media_sha256=await source.sha256(),
+                open_files=open_files.pop_all(),
+            )
+
+    async def _request_for_url(self, source: MediaUrl, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+        facts = await probe_image_url(source, access.fetcher)
         if isinstance(facts, NotChecked):
             note = (
                 f"The image at the URL was not checked here ({facts.reason}): PiAPI checks it, its size is the price."
             )
-            return replace(order, unpriced="its size could not be read from here", notes=(note,))
-        return replace(order, **_promise(facts, scale))
-    with ExitStack() as stack:
-        stack.enter_context(media)
-        facts = await asyncio.to_thread(probe_image, media)
-        return Order(
-            product=IMAGE_UPSCALE,
-            task_input={"image": media} | how,
-            config=config,
-            summary=f"image {media.label}, {facts.width_px}x{facts.height_px}, {scale}x",
-            **_promise(facts, scale),
-            media_sha256=await media.sha256(),
-            media=stack.pop_all(),
-        )
+            price = Quote(unknown_because="its size could not be read from here", notes=(note,))
+        else:
+            check_limits(facts)
+            price = quote_image(facts, self.scale)
+        return TaskRequest(IMAGE_UPSCALE, self._input(source.url), config, f"image at {quote(source.url)}", price)
+
+    def _input(self, image: object) -> dict[str, object]:
+        return {"image": image, "scale": self.scale, "face_enhance": self.face_enhance}
 
 
-def _promise(facts: ImageFacts, scale: ImageScale) -> dict[str, Any]:
-    """Return what an order for such an image costs and results in, once it has passed the limits."""
-    limits = IMAGE_LIMITS
-    if max(facts.width_px, facts.height_px) > limits.max_side_px:
+def check_limits(facts: ImageFacts) -> None:
+    """Check an image against PiAPI's limits.
+
+    Raises:
+        InputRejectedError: PiAPI would refuse it.
+    """
+    if max(facts.width_px, facts.height_px) > IMAGE_LIMITS.max_side_px:
         raise InputRejectedError(
-            f"The image is {facts.width_px}x{facts.height_px} px; PiAPI accepts at most {limits.max_side_px} px a "
-            "side. Nothing was submitted; scale it down first."
+            f"The image is {facts.width_px}x{facts.height_px} px; PiAPI accepts at most {IMAGE_LIMITS.max_side_px} px "
+            "on each side. Nothing was submitted; scale it down first."
         )
-    return {
-        "quoted_usd": quote_image_usd(facts.width_px, facts.height_px, scale),
-        "expected_px": (scale * facts.width_px, scale * facts.height_px),
-        "notes": (_UPPER_BOUND,),
-    }

@@ -1,34 +1,103 @@
-"""What a task may cost: the caller's limit and the operator's. The daily budget is the ledger's business."""
+"""Prices before buying, and what a task may cost: the caller's limit, the operator's, and the day's budget."""
 
-from piapi_mcp.errors import BudgetError
+from dataclasses import dataclass
+from decimal import Decimal
+
 from piapi_mcp.formatting import dollars
-from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.request import Order
+from piapi_mcp.media.image import ImageFacts
+from piapi_mcp.media.video import VideoFacts
+from piapi_mcp.piapi.catalog import IMAGE_USD_PER_MEGAPIXEL, VIDEO_SCALE, VIDEO_USD_PER_FRAME, ImageScale
+
+# [?] whether the megapixels of the input or of the output are charged is not documented
+_UPPER_BOUND_NOTE = (
+    "PiAPI does not say whether it charges for the pixels of the input or of the output: the quote is the higher of "
+    "the two."
+)
 
 
-def check_price(order: Order, options: Options, settings: Settings) -> None:
-    """Let *order* pass, or refuse it.
+@dataclass(frozen=True)
+class Quote:
+    """What a request costs before it is submitted, and what it should result in."""
 
-    Raises:
-        BudgetError: It costs more than is allowed, or may.
-    """
-    limits = {
-        "max_cost_usd": options.max_cost_usd,
-        "the operator's limit PIAPI_MAX_COST_USD": settings.max_cost_usd,
-        "the operator's PIAPI_DAILY_BUDGET_USD": settings.daily_budget_usd,
-    }
-    quoted_usd = order.quoted_usd
-    for name, limit_usd in limits.items():
-        if limit_usd is None:
-            continue
-        if quoted_usd is None and not options.allow_unknown_price:
-            raise BudgetError(
-                f"The price of this task is not known ({order.unpriced}), so {name} of {dollars(limit_usd)} cannot be "
-                "kept. Nothing was submitted. Ask the user; call again with allow_unknown_price true if they agree."
-            )
-        if quoted_usd is not None and quoted_usd > limit_usd:
-            raise BudgetError(
-                f"This task costs {dollars(quoted_usd)}, more than {name} of {dollars(limit_usd)}. Nothing was "
-                "submitted. Choose a smaller input, or ask the user for a higher limit."
-            )
+    usd: Decimal | None = None
+    """PiAPI's list price in US dollars; None where it is not known."""
+    is_upper_bound: bool = False
+    """Whether the task may cost less than `usd`; otherwise the price is exact."""
+    unknown_because: str = "PiAPI publishes no price for it"
+    """Why the price is not known, where it is not."""
+    expected_px: tuple[int, int] | None = None
+    """Width and height of the result, where they are known."""
+    notes: tuple[str, ...] = ()
+    """What the caller should know about the price or the source, such as what could not be checked."""
+
+
+def quote_video(facts: VideoFacts, *, notes: tuple[str, ...] = ()) -> Quote:
+    """Return the quote for upscaling a video that is within PiAPI's limits."""
+    return Quote(
+        usd=VIDEO_USD_PER_FRAME * facts.stored_frames,
+        expected_px=(VIDEO_SCALE * facts.width_px, VIDEO_SCALE * facts.height_px),
+        notes=notes,
+    )
+
+
+def quote_image(facts: ImageFacts, scale: ImageScale) -> Quote:
+    """Return the quote for upscaling an image that is within PiAPI's limits: the list price of its output."""
+    pixels = facts.width_px * facts.height_px * scale * scale
+    return Quote(
+        usd=IMAGE_USD_PER_MEGAPIXEL * pixels / 1_000_000,
+        is_upper_bound=True,
+        expected_px=(scale * facts.width_px, scale * facts.height_px),
+        notes=(_UPPER_BOUND_NOTE,),
+    )
+
+
+@dataclass(frozen=True)
+class SpendingLimits:
+    """What one call may spend. None means no limit."""
+
+    max_cost_usd: Decimal | None = None
+    """The caller's limit for this task."""
+    operator_max_cost_usd: Decimal | None = None
+    """The operator's limit for each task."""
+    daily_budget_usd: Decimal | None = None
+    """The operator's limit for all tasks of a UTC day together."""
+    allow_unknown_price: bool = False
+    """Whether a task whose price is not known may be submitted although a limit is set."""
+
+    def refusal(self, quote: Quote, spent_today_usd: Decimal) -> str | None:
+        """Return why a task with this quote may not be submitted, or None if it may."""
+        limits = {
+            "max_cost_usd": self.max_cost_usd,
+            "the operator's limit PIAPI_MAX_COST_USD": self.operator_max_cost_usd,
+            "the operator's PIAPI_DAILY_BUDGET_USD": self.daily_budget_usd,
+        }
+        for name, limit_usd in limits.items():
+            if limit_usd is None:
+                continue
+            if quote.usd is None and not self.allow_unknown_price:
+                return (
+                    f"The price of this task is not known ({quote.unknown_because}), so {name} of "
+                    f"{dollars(limit_usd)} cannot be kept. Nothing was submitted. Ask the user; call again with "
+                    "allow_unknown_price true if they agree."
+                )
+            if quote.usd is not None and quote.usd > limit_usd:
+                return (
+                    f"This task costs {_price(quote)}, more than {name} of {dollars(limit_usd)}. Nothing was "
+                    "submitted. Choose a smaller input, or ask the user for a higher limit."
+                )
+        return self._budget_refusal(quote, spent_today_usd)
+
+    def _budget_refusal(self, quote: Quote, spent_today_usd: Decimal) -> str | None:
+        if self.daily_budget_usd is None or spent_today_usd + (quote.usd or Decimal(0)) <= self.daily_budget_usd:
+            return None
+        return (
+            f"This task costs {_price(quote)}, and {dollars(spent_today_usd)} of today's budget of "
+            f"{dollars(self.daily_budget_usd)} is already spent or committed. Nothing was submitted. The budget renews "
+            "at midnight UTC; the operator can raise PIAPI_DAILY_BUDGET_USD."
+        )
+
+
+def _price(quote: Quote) -> str:
+    if quote.usd is None:
+        return "an unknown amount"
+    return f"at most {dollars(quote.usd)}" if quote.is_upper_bound else dollars(quote.usd)

@@ -1,6 +1,6 @@
-"""Finding a submission again that got no usable answer: PiAPI's task history may show what became of it.
+"""Recovery: finding the task of a submission that got no usable answer, in PiAPI's task history.
 
-Nothing here buys anything. A task is taken for the lost one only where nothing else can be meant.
+Nothing here is submitted. A task is taken for the lost one only if it cannot be any other.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Awaitable, Callable
 
 from piapi_mcp.errors import LedgerError, PiAPIError
-from piapi_mcp.ledger.sqlite import Entry, Ledger
+from piapi_mcp.ledger.ledger import Ledger, Submission
 from piapi_mcp.piapi.catalog import PRODUCTS
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import HistoryRow, RemoteTask
 
-_LOOKS_AFTER_S = (0.0, 1.0, 2.0)
-"""Pauses before each look at the history: a task may show up in it a little late."""
-_CLOCK_SLACK_S = 30.0
+_SEARCH_PAUSES_S = (0.0, 1.0, 2.0)
+"""Pauses before each search of the history: a task may appear in it a little late."""
+_CLOCK_SKEW_S = 30.0
 _LONGEST_SUBMISSION_S = 180.0
 _MAX_CANDIDATES = 10
 FILE = "file"
@@ -24,7 +24,7 @@ FILE = "file"
 
 
 class Recovery:
-    """Looks for lost submissions of one account."""
+    """Searches PiAPI's history for lost submissions of one account."""
 
     def __init__(
         self, client: PiAPIClient, ledger: Ledger, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -33,66 +33,71 @@ class Recovery:
         self._ledger = ledger
         self._sleep = sleep
 
-    async def find(self, entry: Entry, *, patient: bool = True) -> RemoteTask | None:
-        """Return the task that the unknown submission *entry* became, and write it down; None where none is certain.
+    async def find(self, submission: Submission, *, once: bool = False) -> RemoteTask | None:
+        """Return the task that a submission became, and record it; None if no task certainly is it.
 
         Args:
-            entry: The submission.
-            patient: Whether to look more than once, for a task that shows up late.
+            submission: A submission whose outcome is unknown.
+            once: Search once, instead of several times for a task that appears late.
         """
-        for pause_s in _LOOKS_AFTER_S if patient else _LOOKS_AFTER_S[:1]:
+        for pause_s in _SEARCH_PAUSES_S[:1] if once else _SEARCH_PAUSES_S:
             await self._sleep(pause_s)
-            try:
-                task = await self._certain(entry, await self._candidates(entry))
-            except PiAPIError:
-                continue  # history or ledger cannot be read now: the next look, or the next call, may
-            if task is not None:
-                with contextlib.suppress(LedgerError):  # found is found, whether or not it can be written down
-                    await self._ledger.record_task(entry.id, task.task_id, quoted_usd=task.frozen_usd)
-                return task
+            with contextlib.suppress(PiAPIError):  # history or ledger cannot be read now; the next search may succeed
+                if task := await self._search(submission):
+                    return task
         return None
 
-    async def _candidates(self, entry: Entry) -> list[RemoteTask]:
+    async def _search(self, submission: Submission) -> RemoteTask | None:
+        task = await self._choose(submission, await self._candidates(submission))
+        if task is not None:
+            with contextlib.suppress(LedgerError):  # the task was found, whether or not it can be recorded
+                await self._ledger.record_task(submission.id, task.task_id, frozen_usd=task.frozen_usd)
+        return task
+
+    async def _candidates(self, submission: Submission) -> list[RemoteTask]:
+        """Return the tasks that may be the lost one: of its time and product, and with its input."""
         rows = await self._client.read_history(
             page_size=100,
-            model=next((product.history_model for product in PRODUCTS if product.model == entry.model), None),
-            since_s=int(entry.created_at - _CLOCK_SLACK_S),
+            model=next((product.history_model for product in PRODUCTS if product.model == submission.model), None),
+            since_s=int(submission.created_at - _CLOCK_SKEW_S),
         )
-        near = [row for row in rows if _is_near(row, entry) and await self._ledger.find_task(row.task_id) is None]
+        near = [
+            row for row in rows if _is_near(row, submission) and await self._ledger.find_by_task(row.task_id) is None
+        ]
         tasks = [await self._client.read_task(row.task_id) for row in near[:_MAX_CANDIDATES]]
-        same_product = [task for task in tasks if (task.model, task.task_type) == (entry.model, entry.task_type)]
-        return [task for task in same_product if not _contradicts(task, entry)]
+        product = (submission.model, submission.task_type)
+        return [task for task in tasks if (task.model, task.task_type) == product and _has_same_input(task, submission)]
 
-    async def _certain(self, entry: Entry, candidates: list[RemoteTask]) -> RemoteTask | None:
-        """Return the one of *candidates* that must be meant, if there is one."""
-        if FILE not in entry.asked.values():  # PiAPI repeats all that was asked for: it was compared
+    async def _choose(self, submission: Submission, candidates: list[RemoteTask]) -> RemoteTask | None:
+        """Return the candidate that must be the lost task, if there is one."""
+        if FILE not in submission.input_digests.values():  # PiAPI echoes the whole input, and it was compared
             return candidates[0] if candidates else None
-        # A file was sent, and files cannot be compared: certain only while nothing else can be meant.
+        # Files are not echoed: the task is certain only while there is one candidate and one lost submission.
         lost = await self._ledger.recent(limit=_MAX_CANDIDATES, states=("unknown", "submitting"))
         rivals = [
             other
             for other in lost
-            if other.id != entry.id
-            and other.model == entry.model
-            and abs(other.created_at - entry.created_at) < _LONGEST_SUBMISSION_S
+            if other.id != submission.id
+            and other.model == submission.model
+            and abs(other.created_at - submission.created_at) < _LONGEST_SUBMISSION_S
         ]
         return candidates[0] if len(candidates) == 1 and not rivals else None
 
 
 def digest(value: object) -> str:
-    """Return what the ledger keeps of a short field of the input; URLs may carry secrets of their own."""
+    """Return what the ledger keeps of a short field of the input. URLs may contain secrets, so it is not the value."""
     return hashlib.sha256(str(value).encode()).hexdigest()[:16]
 
 
-def _is_near(row: HistoryRow, entry: Entry) -> bool:
-    """Say whether *row* was accepted when *entry* was submitted."""
+def _is_near(row: HistoryRow, submission: Submission) -> bool:
+    """Whether *row* was accepted when the submission was made."""
     if row.created_at is None:
-        return True  # the history was asked for this time already
-    late_s = row.created_at.timestamp() - entry.created_at
-    return -_CLOCK_SLACK_S <= late_s <= _LONGEST_SUBMISSION_S
+        return True  # the history was already queried for this time
+    late_s = row.created_at.timestamp() - submission.created_at
+    return -_CLOCK_SKEW_S <= late_s <= _LONGEST_SUBMISSION_S
 
 
-def _contradicts(task: RemoteTask, entry: Entry) -> bool:
-    """Say whether *task* was asked for with other words than *entry*, or does not tell with which."""
-    comparable = {name: asked for name, asked in entry.asked.items() if asked != FILE}
-    return any(digest(task.task_input.get(name)) != asked for name, asked in comparable.items())
+def _has_same_input(task: RemoteTask, submission: Submission) -> bool:
+    """Whether PiAPI echoes for *task* every field that can be compared, as it was submitted."""
+    comparable = {name: value for name, value in submission.input_digests.items() if value != FILE}
+    return all(digest(task.task_input.get(name)) == value for name, value in comparable.items())

@@ -1,122 +1,126 @@
-"""Orders: what is asked for, checked against what PiAPI accepts, and priced, before anything is bought."""
+"""A request: what a caller wants bought, before it is recorded in the ledger and submitted."""
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Protocol, Self
+
+from pydantic import SecretStr
 
 from piapi_mcp.errors import InputRejectedError
-from piapi_mcp.ledger.sqlite import Draft
-from piapi_mcp.media.fetch import Fetcher
-from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
-from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, ServiceMode
-from piapi_mcp.piapi.client import TaskConfig
+from piapi_mcp.ledger.ledger import NewSubmission
+from piapi_mcp.media.sources import MediaAccess
+from piapi_mcp.piapi.catalog import Product
+from piapi_mcp.piapi.client import PiAPIClient, TaskConfig
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.pricing import Quote
 from piapi_mcp.tasks.recovery import FILE, digest
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What may be opened here to see what is asked for."""
+class SubmitOptions:
+    """The options that all paid calls share. What a call leaves out comes from the settings."""
 
-    local: LocalFiles | None
-    """Local files; None for none at all."""
-    fetcher: Fetcher
-    """Files behind URLs."""
-
-
-async def open_media(text: str, *, argument: str, reach: Reach, max_bytes: int) -> MediaFile | MediaUrl:
-    """Open what the caller named in *argument*, away from the event loop; a caller that goes away leaves nothing open.
-
-    Raises:
-        InputRejectedError: As `open_source`.
-    """
-    opening = asyncio.ensure_future(
-        asyncio.to_thread(open_source, text, argument=argument, local=reach.local, max_bytes=max_bytes)
-    )
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close)
-        raise
+    webhook_endpoint: str | None = None
+    webhook_secret: SecretStr | None = None
+    max_cost_usd: Decimal | None = None
+    """The most that the task may cost, in US dollars."""
+    allow_unknown_price: bool = False
+    """Submit the task although a limit is set and its price is not known."""
+    allow_repeat: bool = False
+    """Submit the task although the same request was submitted before."""
+    dry_run: bool = False
+    """Check and quote the request, and submit nothing."""
+    wait_s: float = 0.0
+    """How long the call may wait for the task to end, in seconds."""
 
 
-def _close(opening: asyncio.Future[MediaFile | MediaUrl]) -> None:
-    if not opening.cancelled() and opening.exception() is None and isinstance(media := opening.result(), MediaFile):
-        with media:
-            pass
+CheckWithPiAPI = Callable[[PiAPIClient], Awaitable[str | None]]
 
 
 @dataclass(frozen=True)
-class Order:
+class TaskRequest:
     """One paid task, ready to be submitted."""
 
     product: Product
     task_input: Mapping[str, object]
-    """PiAPI's `input`; a file in it is streamed."""
+    """PiAPI's `input`. A file in it is streamed."""
     config: TaskConfig
     summary: str
-    """What is asked for, in a few words."""
-    quoted_usd: Decimal | None = None
-    """List price; None where it is not known."""
-    unpriced: str = "PiAPI publishes no price for it"
-    """Why the price is not known, where it is not."""
-    expected_px: tuple[int, int] | None = None
-    """Width and height that the result will have, where that is known."""
-    notes: tuple[str, ...] = ()
-    """What the caller should know about it, such as what could not be checked."""
-    media: ExitStack = field(default_factory=ExitStack)
-    """Closes the file that is sent; whoever submits it takes that over with `pop_all`."""
+    """The request in a few words, for a person."""
+    quote: Quote
     media_sha256: str | None = None
     """Digest of the file that is sent; None where none is."""
+    open_files: ExitStack = field(default_factory=ExitStack)
+    """Closes the file that is sent. Whoever submits the request takes this over with `pop_all`."""
+    check_with_piapi: CheckWithPiAPI | None = None
+    """A free check that needs PiAPI, made for new submissions only; returns a note for the caller.
 
-    def draft(self) -> Draft:
-        """Return what the ledger keeps of this order."""
-        short = {name: value for name, value in self.task_input.items() if isinstance(value, str | int | bool)}
+    Raises:
+        InputRejectedError: PiAPI would refuse the request.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that makes two requests the same."""
         same = {
             "model": self.product.model,
             "task_type": self.product.task_type,
-            "input": short,
+            "input": self._short_fields,
             "media": self.media_sha256,
             "service_mode": self.config.service_mode,
             "webhook_endpoint": self.config.webhook_endpoint,
         }
-        return Draft(
-            fingerprint=hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest(),
+        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+    async def checked_with_piapi(self, client: PiAPIClient) -> Self:
+        """Return this request after `check_with_piapi`, with the note that it gave.
+
+        Raises:
+            InputRejectedError: PiAPI would refuse the request.
+        """
+        note = await self.check_with_piapi(client) if self.check_with_piapi else None
+        return replace(self, quote=replace(self.quote, notes=(*self.quote.notes, note))) if note else self
+
+    def new_submission(self) -> NewSubmission:
+        """Return what the ledger records of this request."""
+        short = self._short_fields
+        return NewSubmission(
+            fingerprint=self.fingerprint,
             model=self.product.model,
             task_type=self.product.task_type,
             summary=self.summary,
-            asked={name: digest(value) if name in short else FILE for name, value in self.task_input.items()},
-            quoted_usd=self.quoted_usd,
-            expected_px=self.expected_px,
+            input_digests={name: digest(value) if name in short else FILE for name, value in self.task_input.items()},
+            quoted_usd=self.quote.usd,
+            expected_px=self.quote.expected_px,
         )
 
+    @property
+    def _short_fields(self) -> dict[str, object]:
+        """The input without its file."""
+        return {name: value for name, value in self.task_input.items() if isinstance(value, str | int | bool)}
 
-def order_midjourney_upscale(
-    settings: Settings, options: Options, *, origin_task_id: str, index: MidjourneyIndex
-) -> Order:
-    """Return the order for upscaling an image of the Midjourney task *origin_task_id*, which is not looked at here.
+
+class Upscale(Protocol):
+    """What one of the paid tools was asked to upscale."""
+
+    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+        """Open and probe the source, check it against PiAPI's limits, and quote it.
+
+        Raises:
+            InputRejectedError: The source cannot be opened, or PiAPI would refuse it.
+        """
+        ...
+
+
+def build_config(options: SubmitOptions, settings: Settings) -> TaskConfig:
+    """Return PiAPI's `config` for a call: the operator's, unless the call names a webhook of its own.
 
     Raises:
-        InputRejectedError: The options cannot be used.
-    """
-    return Order(
-        product=MIDJOURNEY_UPSCALE,
-        task_input={"origin_task_id": origin_task_id, "index": index},
-        config=config_of(options, settings, service_mode=options.service_mode or settings.service_mode),
-        summary=f"index {index} of task {origin_task_id}",
-    )
-
-
-def config_of(options: Options, settings: Settings, *, service_mode: ServiceMode | None = None) -> TaskConfig:
-    """Return PiAPI's `config` for a call; its own webhook goes before the operator's.
-
-    Raises:
-        InputRejectedError: A secret without an endpoint to send it to.
+        InputRejectedError: There is a secret but no endpoint to send it to.
     """
     if options.webhook_endpoint is None and settings.webhook_endpoint is None and options.webhook_secret is not None:
         raise InputRejectedError(
@@ -124,6 +128,7 @@ def config_of(options: Options, settings: Settings, *, service_mode: ServiceMode
             "call again with both or with neither."
         )
     if options.webhook_endpoint is not None:
-        # The operator's secret is for the operator's endpoint alone.
-        return TaskConfig(service_mode, options.webhook_endpoint, options.webhook_secret)
-    return TaskConfig(service_mode, settings.webhook_endpoint, options.webhook_secret or settings.webhook_secret)
+        # The operator's secret is sent to the operator's endpoint only.
+        return TaskConfig(settings.service_mode, options.webhook_endpoint, options.webhook_secret)
+    secret = options.webhook_secret or settings.webhook_secret
+    return TaskConfig(settings.service_mode, settings.webhook_endpoint, secret)

@@ -1,50 +1,44 @@
-"""The one way in for whoever wants something done with a task: buy it, look at it, wait for it."""
+"""The one entry point for everything that is done with tasks: submit, read, wait, save, cancel, list."""
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
+from functools import partial
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from piapi_mcp.errors import BudgetError, InputRejectedError, LedgerError, PiAPIError
-from piapi_mcp.formatting import dollars
-from piapi_mcp.ledger.sqlite import Ledger
+from piapi_mcp.ledger.ledger import Ledger
+from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.preview import make_preview
-from piapi_mcp.media.sources import LocalFiles
-from piapi_mcp.piapi.catalog import ImageScale, MidjourneyIndex
+from piapi_mcp.media.sources import LocalFiles, MediaAccess
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks import download as saving
-from piapi_mcp.tasks import history as listing
-from piapi_mcp.tasks import image as images
-from piapi_mcp.tasks import request as orders
-from piapi_mcp.tasks import video as videos
-from piapi_mcp.tasks.midjourney import look_at_parent
-from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList, describe_dry_run, describe_task
-from piapi_mcp.tasks.options import Options
-from piapi_mcp.tasks.polling import OnTick, Watcher
-from piapi_mcp.tasks.pricing import check_price
-from piapi_mcp.tasks.request import Order, Reach
-from piapi_mcp.tasks.submission import Buyer, record_end
+from piapi_mcp.tasks import download, history
+from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
+from piapi_mcp.tasks.polling import OnPoll, Poller, read_task
+from piapi_mcp.tasks.presentation import describe_dry_run, describe_refund, describe_task
+from piapi_mcp.tasks.pricing import SpendingLimits
+from piapi_mcp.tasks.recovery import Recovery
+from piapi_mcp.tasks.request import SubmitOptions, TaskRequest, Upscale, build_config
+from piapi_mcp.tasks.submission import SubmittedTask, Submitter
 
-_KEPT_PREVIEWS = 32
-"""Agents look at a finished task more than once."""
+_MAX_PREVIEWS = 32
+"""How many previews are kept in memory: agents read a finished task more than once."""
 
 
 def open_service(settings: Settings, api_key: SecretStr, *, reads_local_files: bool = True) -> "TaskService":
-    """Return a service that spends *api_key*; close it when done."""
+    """Return a service that pays with *api_key*. Close it when done."""
     client = PiAPIClient(api_key, base_url=settings.base_url)
-    ledger = _ledger(settings, f"{settings.base_url} {api_key.get_secret_value()}")
+    ledger = _open_ledger(settings, f"{settings.base_url} {api_key.get_secret_value()}")
     return TaskService(settings, client, ledger, reads_local_files=reads_local_files)
 
 
 async def check_ready(settings: Settings) -> None:
-    """Return if PiAPI answers and the ledger can be written.
+    """Check that PiAPI answers and that the ledger can be written.
 
     Raises:
         UnreachableError: PiAPI does not answer.
@@ -55,20 +49,20 @@ async def check_ready(settings: Settings) -> None:
 
 
 async def check_ledger(settings: Settings) -> None:
-    """Return if the ledger can be written.
+    """Check that the ledger can be written.
 
     Raises:
         LedgerError: It cannot.
     """
-    ledger = _ledger(settings, "")
+    ledger = _open_ledger(settings, "")
     try:
-        await ledger.adopt_orphans()
+        await ledger.expire_leases()
     finally:
         await ledger.close()
 
 
 async def check_reachable(settings: Settings) -> None:
-    """Return if PiAPI answers at all.
+    """Check that PiAPI answers.
 
     Raises:
         UnreachableError: It does not.
@@ -77,8 +71,8 @@ async def check_reachable(settings: Settings) -> None:
         await client.ping()
 
 
-def _ledger(settings: Settings, identity: str) -> Ledger:
-    return Ledger(settings.state_folder / "ledger.sqlite3", identity=identity)
+def _open_ledger(settings: Settings, identity: str) -> Ledger:
+    return SQLiteLedger(settings.state_folder / "ledger.sqlite3", identity=identity)
 
 
 class TaskService:
@@ -94,109 +88,69 @@ class TaskService:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self._reads_local_files = reads_local_files
         self._client = client
         self._ledger = ledger
-        self._buyer = Buyer(client, ledger, sleep=sleep)
-        self._watcher = Watcher(client.read_task)
+        self._reads_local_files = reads_local_files
+        # A caller whose files cannot be read has no disk here to save results on either.
+        self._can_save = reads_local_files
+        self._recovery = Recovery(client, ledger, sleep=sleep)
+        self._submitter = Submitter(client, ledger, self._recovery, sleep=sleep)
+        self._poller = Poller(partial(read_task, client, ledger))
         self._previews: dict[str, bytes] = {}
-        self._fetcher = Fetcher(allowed_origins=_own_origins(settings.base_url))
+        self._fetcher = Fetcher(allowed_origins=_sandbox_origins(settings.base_url))
 
-    async def upscale_midjourney(
-        self,
-        origin_task_id: str,
-        index: MidjourneyIndex,
-        options: Options,
-        *,
-        wait_s: float = 0,
-        on_tick: OnTick | None = None,
-    ) -> Task:
-        """Buy an upscale of a Midjourney image and return the task.
+    async def submit(self, upscale: Upscale, options: SubmitOptions, *, on_poll: OnPoll | None = None) -> Task:
+        """Submit a paid task, wait for it as long as *options* say, and return it.
 
         Raises:
-            PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
+            InputRejectedError: PiAPI would refuse it; nothing was submitted.
+            BudgetError, LedgerError, RefusedError, UnreachableError: Nothing was bought.
+            OutcomeUnknownError: Whether it was bought is unknown.
         """
-        order = orders.order_midjourney_upscale(self._settings, options, origin_task_id=origin_task_id, index=index)
-        if options.allow_repeat or await self._ledger.find_request(order.draft().fingerprint) is None:
-            # What was bought before is answered with its task, even where its parent is gone since.
-            note = await look_at_parent(self._client, origin_task_id, index)
-            order = dataclasses.replace(order, notes=(note,) if note else ())
-        return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + options.wait_s
+        request = await upscale.build_request(build_config(options, self._settings), self._media_access())
+        with request.open_files:
+            is_replay = await self._is_replay(request, options)
+            if not is_replay:
+                request = await request.checked_with_piapi(self._client)
+            limits = _spending_limits(options, self._settings)
+            if options.dry_run:
+                if not is_replay and (reason := limits.refusal(request.quote, await self._ledger.spent_today_usd())):
+                    raise BudgetError(reason)
+                return describe_dry_run(request.quote, is_replay=is_replay)
+            submitted = await self._submitter.submit(request, limits=limits, repeat=options.allow_repeat)
+        return await self._wait_for_end(submitted, left_s=ends_at - clock(), on_poll=on_poll)
 
-    async def upscale_video(
-        self, video: str, options: Options, *, wait_s: float = 0, on_tick: OnTick | None = None
-    ) -> Task:
-        """Buy an upscale of a video and return the task.
-
-        Raises:
-            PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
-        """
-        order = await videos.order_video_upscale(self._settings, options, self._reach(), video)
-        return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
-
-    async def get(self, task_id: str, *, wait_s: float = 0, on_tick: OnTick | None = None) -> Task:
+    async def get(self, task_id: str, *, wait_s: float = 0, on_poll: OnPoll | None = None) -> Task:
         """Return the task as it is now, or as it is when it has ended or *wait_s* seconds have passed.
 
         Raises:
-            RefusedError: PiAPI does not know the task, or does not let this key see it.
+            RefusedError: PiAPI does not know the task, or does not show it to this key.
             UnreachableError: PiAPI gave no usable answer.
         """
         if not wait_s:
-            remote = await self._client.read_task(task_id)
-            await record_end(self._ledger, remote)
-            return self._describe(remote)
-        seen = await self._watcher.wait(task_id, wait_s=wait_s, on_tick=on_tick)
-        await record_end(self._ledger, seen.task)
-        note = f"PiAPI has not answered for {seen.age_s:.0f} s: this is how the task stood before that."
-        return self._describe(seen.task, notes=(note,) if seen.is_stale else ())
-
-    def end_waits(self) -> None:
-        """Let every wait end at once, those still to come included: the server is about to end."""
-        self._watcher.end_waits()
-
-    async def close(self) -> None:
-        """Let submissions that are under way finish, then close connections and ledger."""
-        await self._buyer.close()
-        await self._client.close()
-        await self._ledger.close()
-
-    async def upscale_image(
-        self,
-        image: str,
-        options: Options,
-        *,
-        scale: ImageScale,
-        face_enhance: bool,
-        wait_s: float = 0,
-        on_tick: OnTick | None = None,
-    ) -> Task:
-        """Buy an upscale of an image and return the task.
-
-        Raises:
-            PiAPIError: As `_buy`, and InputRejectedError where PiAPI would refuse it.
-        """
-        order = await images.order_image_upscale(
-            self._settings, options, self._reach(), image=image, scale=scale, face_enhance=face_enhance
-        )
-        return await self._buy(order, options, wait_s=wait_s, on_tick=on_tick)
+            return describe_task(await self._read(task_id), can_save=self._can_save)
+        polled = await self._poller.wait(task_id, wait_s=wait_s, on_poll=on_poll)
+        note = f"PiAPI has not answered for {polled.age_s:.0f} s: this was the state of the task before that."
+        return describe_task(polled.task, can_save=self._can_save, notes=(note,) if polled.is_stale else ())
 
     async def save(self, task_id: str, directory: str | None = None) -> SavedResult:
-        """See `saving.save_result`."""
-        task = await self._client.read_task(task_id)
-        await record_end(self._ledger, task)
-        entry = None
-        with contextlib.suppress(LedgerError):  # it only knows the promised size
-            entry = await self._ledger.find_task(task_id)
-        return await saving.save_result(
+        """Save the results of a task, see `download.save_result`."""
+        task = await self._read(task_id)
+        submission = None
+        with contextlib.suppress(LedgerError):  # it only knows the expected size
+            submission = await self._ledger.find_by_task(task_id)
+        return await download.save_result(
             task,
             settings=self._settings,
             fetcher=self._fetcher,
             directory=directory,
-            expected_px=entry.expected_px if entry else None,
+            expected_px=submission.expected_px if submission else None,
         )
 
     async def preview(self, task: Task) -> bytes | None:
-        """Return a small JPEG of what *task* resulted in; None where there is none, or none wanted."""
+        """Return a small JPEG of the result of *task*; None where there is none, or where previews are switched off."""
         if not self._settings.previews or task.status != COMPLETED or not task.result_urls:
             return None
         url = task.result_urls[0]
@@ -204,41 +158,40 @@ class TaskService:
             jpeg = await make_preview(self._fetcher, url)
             if jpeg is None:
                 return None
-            while len(self._previews) >= _KEPT_PREVIEWS:
+            while len(self._previews) >= _MAX_PREVIEWS:
                 self._previews.pop(next(iter(self._previews)))
             self._previews[url] = jpeg
         return self._previews[url]
 
     async def cancel(self, task_id: str) -> Task:
-        """Ask PiAPI to cancel a task, and return how it stands then.
+        """Ask PiAPI to cancel a task, and return its state after that.
 
         Raises:
-            InputRejectedError: It has ended or is being worked on: PiAPI cancels only pending tasks.
-            RefusedError: PiAPI said no.
+            InputRejectedError: The task is being processed or has ended: PiAPI cancels only pending tasks.
+            RefusedError: PiAPI refused the cancellation.
             UnreachableError: PiAPI gave no usable answer.
         """
-        before = await self._client.read_task(task_id)
+        before = await self._read(task_id)
         if before.status not in ("pending", "staged"):
             price = "it keeps its price" if before.status == COMPLETED else "nothing changes for it"
             raise InputRejectedError(
                 f"The task is {before.status}; PiAPI cancels only tasks that are still pending. It was not cancelled, "
-                f"and {price}. Call get_task to see how it stands."
+                f"and {price}. Call get_task for its state."
             )
         await self._client.cancel_task(task_id)
-        after = await self._client.read_task(task_id)
-        await record_end(self._ledger, after)
-        task = self._describe(after, notes=(_refund(after),))
+        after = await self._read(task_id)
+        task = describe_task(after, can_save=self._can_save, notes=(describe_refund(after),))
         return task.model_copy(update={"next_step": "Submit again only if the user still wants it."})
 
     async def list_tasks(self, *, limit: int, status: str | None = None) -> TaskList:
-        """See `listing.list_tasks`."""
-        return await listing.list_tasks(self._client, self._ledger, limit=limit, status=status)
+        """Return the account's newest tasks, see `history.list_tasks`."""
+        return await history.list_tasks(self._client, self._ledger, self._recovery, limit=limit, status=status)
 
     async def account(self) -> AccountInfo:
         """Return the balance, the plan, and what was spent today.
 
         Raises:
-            RefusedError: PiAPI said no.
+            RefusedError: PiAPI does not show the account to this key.
             UnreachableError: PiAPI gave no usable answer.
         """
         account = await self._client.read_account()
@@ -251,56 +204,46 @@ class TaskService:
             daily_budget_usd=self._settings.daily_budget_usd,
         )
 
-    def _describe(self, task: RemoteTask, *, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()) -> Task:
-        # Whose files may not be read, on their disk nothing is saved either.
-        return describe_task(task, can_save=self._reads_local_files, quoted_usd=quoted_usd, notes=notes)
+    def end_waits(self) -> None:
+        """End every wait at once, future waits included: the server is about to stop."""
+        self._poller.end_waits()
 
-    def _reach(self) -> Reach:
+    async def close(self) -> None:
+        """Let submissions that are under way finish, then close connections and ledger."""
+        await self._submitter.close()
+        await self._client.close()
+        await self._ledger.close()
+
+    def _media_access(self) -> MediaAccess:
         local = LocalFiles.below(self._settings.allowed_dirs) if self._reads_local_files else None
-        return Reach(local, self._fetcher)
+        return MediaAccess(local, self._fetcher)
 
-    async def _buy(self, order: Order, options: Options, *, wait_s: float, on_tick: OnTick | None) -> Task:
-        """Check the price, submit, and wait for as long as asked.
+    async def _is_replay(self, request: TaskRequest, options: SubmitOptions) -> bool:
+        """Whether the same request was submitted before and is answered with its task."""
+        return not options.allow_repeat and await self._ledger.find_by_request(request.fingerprint) is not None
 
-        Raises:
-            BudgetError, LedgerError, RefusedError, UnreachableError: Nothing was bought.
-            OutcomeUnknownError: Nobody can say whether it was bought.
-        """
-        clock = asyncio.get_running_loop().time
-        ends_at = clock() + wait_s
-        with order.media:
-            earlier = None if options.allow_repeat else await self._ledger.find_request(order.draft().fingerprint)
-            too_dear = None
-            try:
-                check_price(order, options, self._settings)
-            except BudgetError as error:
-                if earlier is None:
-                    raise
-                too_dear = error  # what was bought before costs nothing more, but nothing new is bought
-            if options.dry_run:
-                return describe_dry_run(order.quoted_usd, order.unpriced, order.notes, is_bought=earlier is not None)
-            budget_usd = self._settings.daily_budget_usd
-            purchase = await self._buyer.buy(
-                order, repeat=options.allow_repeat, daily_budget_usd=budget_usd, too_dear=too_dear
-            )
-        task = purchase.task
-        if not task.is_done and (left_s := ends_at - clock()) > 0:
-            with contextlib.suppress(PiAPIError):  # it is bought: its id matters more than why a look at it failed
-                task = (await self._watcher.wait(task.task_id, wait_s=left_s, on_tick=on_tick)).task
-                await record_end(self._ledger, task)
-        return self._describe(task, quoted_usd=purchase.quoted_usd, notes=purchase.notes)
+    async def _wait_for_end(self, submitted: SubmittedTask, *, left_s: float, on_poll: OnPoll | None) -> Task:
+        task = submitted.task
+        if not task.is_done and left_s > 0:
+            with contextlib.suppress(PiAPIError):  # the task is bought: its id matters more than a poll that failed
+                task = (await self._poller.wait(task.task_id, wait_s=left_s, on_poll=on_poll)).task
+        return describe_task(task, can_save=self._can_save, quoted_usd=submitted.quoted_usd, notes=submitted.notes)
+
+    async def _read(self, task_id: str) -> RemoteTask:
+        return await read_task(self._client, self._ledger, task_id)
 
 
-def _own_origins(base_url: str) -> frozenset[str]:
-    """Return the sandbox's origin where it stands in for PiAPI; nothing else on this machine is fetched."""
+def _spending_limits(options: SubmitOptions, settings: Settings) -> SpendingLimits:
+    return SpendingLimits(
+        max_cost_usd=options.max_cost_usd,
+        operator_max_cost_usd=settings.max_cost_usd,
+        daily_budget_usd=settings.daily_budget_usd,
+        allow_unknown_price=options.allow_unknown_price,
+    )
+
+
+def _sandbox_origins(base_url: str) -> frozenset[str]:
+    """Return the origin of a sandbox that stands in for PiAPI: the only address of this machine that is fetched."""
     parts = urlsplit(base_url)
-    is_here = parts.hostname in ("127.0.0.1", "localhost", "::1") and parts.port is not None
-    return frozenset({f"{parts.scheme}://{parts.netloc}"}) if is_here else frozenset()
-
-
-def _refund(task: RemoteTask) -> str:
-    # [?] what becomes of the price of a cancelled task is not documented
-    if task.consumed_usd is not None and not task.consumed_usd:
-        return "PiAPI accepted the cancellation and shows no charge."
-    shown = f"{dollars(task.consumed_usd)}" if task.consumed_usd is not None else "no figure"
-    return f"PiAPI accepted the cancellation; of the charge it shows {shown} so far. get_account shows the balance."
+    is_loopback = parts.hostname in ("127.0.0.1", "localhost", "::1") and parts.port is not None
+    return frozenset({f"{parts.scheme}://{parts.netloc}"}) if is_loopback else frozenset()

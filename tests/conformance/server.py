@@ -8,17 +8,17 @@ from jobs import Jobs, build_job_tools
 from piapi_mcp.hosting.app import wrap
 from piapi_mcp.hosting.graceful_server import serve
 from piapi_mcp.server.build import build_server
-from piapi_mcp.server.service_pool import Desk
+from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.settings import Settings
 
 
 def main() -> None:
     """Serve on a free port, which is printed, until told to end."""
     settings = Settings.from_env({"PIAPI_MCP_REQUESTS_PER_SECOND": "0"})
-    desk, jobs = Desk(settings, over_http=True), Jobs()
-    server = build_server(settings, desk=desk, tools=[*build_tools(), *build_job_tools(jobs)], tasks=jobs)
+    pool, jobs = ServicePool(settings, over_http=True), Jobs()
+    server = build_server(settings, pool=pool, tools=[*build_tools(), *build_job_tools(jobs)], tasks=jobs)
     add_resources_and_prompts(server)
-    serve(wrap(server, desk, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True))
+    serve(wrap(server, pool, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True))
 
 
 if __name__ == "__main__":

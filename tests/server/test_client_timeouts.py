@@ -9,7 +9,7 @@ from mcp.types import Implementation
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.server.build import build_server
-from piapi_mcp.server.client_timeouts import waits_for
+from piapi_mcp.server.client_timeouts import wait_limits
 from piapi_mcp.settings import Settings
 from tests.support.http_server import call
 
@@ -32,7 +32,7 @@ from tests.support.http_server import call
 def test_a_wait_fits_the_client(
     client: str | None, setting_s: float | None, asked_s: float | None, wait_s: float
 ) -> None:
-    assert waits_for(client, setting_s=setting_s).fitting(asked_s) == wait_s
+    assert wait_limits(client, setting_s=setting_s).apply(asked_s) == wait_s
 
 
 @pytest.mark.parametrize("era", ["auto", "legacy"])

@@ -11,14 +11,17 @@ from typing import Any, Literal, get_args
 from pydantic import SecretStr
 
 from piapi_mcp.errors import PiAPIError
-from piapi_mcp.ledger.sqlite import Ledger
+from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
 from piapi_mcp.tasks.models import Task
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import TaskService
+from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.media_files import make_clip, make_image
 
 Tool = Literal["midjourney_upscale", "video_upscale", "image_upscale"]
@@ -120,7 +123,7 @@ def open_service(base_url: str, identity_url: str, folder: Path) -> TaskService:
     """Return a service as a new process would make it."""
     settings = Settings.from_env({"PIAPI_BASE_URL": base_url, "PIAPI_ALLOWED_DIRS": str(folder)})
     client = PiAPIClient(KEY, base_url=base_url, submit_timeout_s=1, sleep=no_pause)
-    ledger = Ledger(folder / "ledger.sqlite3", identity=f"{identity_url} {KEY.get_secret_value()}")
+    ledger = SQLiteLedger(folder / "ledger.sqlite3", identity=f"{identity_url} {KEY.get_secret_value()}")
     return TaskService(settings, client, ledger, sleep=no_pause)
 
 
@@ -134,11 +137,11 @@ async def attempt(service: TaskService, tool: Tool, folder: Path, *, wait_s: flo
     try:
         if tool == "midjourney_upscale":
             origin = Sample("6", is_grid=True).task_id
-            task = await service.upscale_midjourney(origin, "3", Options(), wait_s=wait_s)
+            task = await service.submit(MidjourneyUpscale(origin, "3"), SubmitOptions(wait_s=wait_s))
         elif tool == "video_upscale":
-            task = await service.upscale_video(str(clip), Options(), wait_s=wait_s)
+            task = await service.submit(VideoUpscale(str(clip)), SubmitOptions(wait_s=wait_s))
         else:
-            task = await service.upscale_image(str(image), Options(), scale=2, face_enhance=False, wait_s=wait_s)
+            task = await service.submit(ImageUpscale(str(image)), SubmitOptions(wait_s=wait_s))
     except PiAPIError as error:
         return in_short(error), str(error)
     return describe(task), task.model_dump_json()

@@ -2,24 +2,32 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from piapi_mcp.ledger.sqlite import Ledger
+from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
 from piapi_mcp.tasks.models import Task
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import TaskService
 from tests.support.fault_matrix import no_pause
 from tests.support.media_files import make_clip
 
 GRID = Sample("6", is_grid=True).task_id
 """A finished grid that every account of the sandbox has."""
-NO_OPTIONS = Options()
+NO_OPTIONS = SubmitOptions()
+
+
+def admit_all(spent_today_usd: Decimal) -> str | None:
+    """Admit every submission to the ledger, whatever was spent."""
+    del spent_today_usd
 
 
 @asynccontextmanager
@@ -27,7 +35,7 @@ async def serve(settings: Settings, *, key: str = "sandbox-s3cr3t-key", **change
     """Open a service as a new process would, with *changed* settings."""
     settings = settings.model_copy(update=changed)
     assert settings.state_dir is not None
-    ledger = Ledger(settings.state_dir / "ledger.sqlite3", identity=f"{settings.base_url} {key}")
+    ledger = SQLiteLedger(settings.state_dir / "ledger.sqlite3", identity=f"{settings.base_url} {key}")
     client = PiAPIClient(SecretStr(key), base_url=settings.base_url, sleep=no_pause)
     service = TaskService(settings, client, ledger, sleep=no_pause)
     try:
@@ -36,9 +44,11 @@ async def serve(settings: Settings, *, key: str = "sandbox-s3cr3t-key", **change
         await service.close()
 
 
-async def upscale(service: TaskService, index: Any = "3", options: Options = NO_OPTIONS, wait_s: float = 0) -> Task:
+async def upscale(
+    service: TaskService, index: Any = "3", options: SubmitOptions = NO_OPTIONS, wait_s: float = 0
+) -> Task:
     """Buy an upscale of the sample grid."""
-    return await service.upscale_midjourney(GRID, index, options, wait_s=wait_s)
+    return await service.submit(MidjourneyUpscale(GRID, index), replace(options, wait_s=wait_s))
 
 
 def write_clip(folder: Path, name: str = "clip.mp4", **made: Any) -> str:

@@ -14,9 +14,12 @@ from piapi_mcp.errors import InputRejectedError, PiAPIError, ResultError
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
 from piapi_mcp.tasks.models import SavedFile
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import TaskService, open_service
+from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.media_files import make_clip, make_image
 
 UPSCALED = Sample("6", is_grid=False).task_id
@@ -24,7 +27,7 @@ UPSCALED = Sample("6", is_grid=False).task_id
 
 @pytest.fixture
 def output(tmp_path: Path, settings: Settings, sandbox: SandboxControl) -> Path:
-    """Return the folder that results are saved in; the sandbox works for real."""
+    """Return the folder that results are saved in; the sandbox really upscales."""
     del settings
     sandbox.set(does_work=True)
     return tmp_path / "results"
@@ -43,12 +46,14 @@ async def serve(settings: Settings, output: Path) -> AsyncGenerator[TaskService]
 async def finished_video(service: TaskService, folder: Path) -> str:
     clip = folder / "clip.mp4"
     clip.write_bytes(make_clip(width=96, height=64, frames=12))
-    task = await service.upscale_video(str(clip), Options(), wait_s=30)
+    task = await service.submit(VideoUpscale(str(clip)), SubmitOptions(wait_s=30))
     assert task.task_id is not None
     return task.task_id
 
 
-async def test_a_video_is_saved_once_under_a_telling_name(settings: Settings, output: Path, tmp_path: Path) -> None:
+async def test_a_video_is_saved_once_under_the_name_of_its_task(
+    settings: Settings, output: Path, tmp_path: Path
+) -> None:
     async with serve(settings, output) as service:
         task_id = await finished_video(service, tmp_path)
         first = await service.save(task_id)
@@ -64,13 +69,11 @@ async def test_a_video_is_saved_once_under_a_telling_name(settings: Settings, ou
     assert [path.name for path in output.iterdir()] == [Path(saved.path).name]
 
 
-async def test_a_image_is_upscaled_quoted_by_its_result_and_saved(
-    settings: Settings, output: Path, tmp_path: Path
-) -> None:
+async def test_an_image_is_quoted_by_its_result_and_saved(settings: Settings, output: Path, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(make_image(width=250, height=100))
     async with serve(settings, output) as service:
-        task = await service.upscale_image(str(image), Options(), scale=4, face_enhance=True, wait_s=30)
+        task = await service.submit(ImageUpscale(str(image), scale=4, face_enhance=True), SubmitOptions(wait_s=30))
         assert task.task_id is not None
         assert (task.status, task.quoted_usd) == ("completed", Decimal("0.0004"))
         (saved,) = (await service.save(task.task_id)).files
@@ -79,7 +82,7 @@ async def test_a_image_is_upscaled_quoted_by_its_result_and_saved(
 
 async def test_a_midjourney_image_is_saved(settings: Settings, output: Path) -> None:
     async with serve(settings, output) as service:
-        task = await service.upscale_midjourney(UPSCALED, "subtle", Options(), wait_s=30)
+        task = await service.submit(MidjourneyUpscale(UPSCALED, "subtle"), SubmitOptions(wait_s=30))
         assert task.task_id is not None
         (saved,) = (await service.save(task.task_id)).files
     assert (saved.width_px, saved.height_px) == (1024, 1024)
@@ -103,7 +106,7 @@ async def test_another_file_of_that_name_is_left_alone(settings: Settings, outpu
         pytest.param(
             {"kind": "answer", "status": 200, "body": "<html>expired</html>"},
             ResultError,
-            "What came down from PiAPI's link is a web page. Nothing was written; the task keeps its result: call "
+            "The file behind PiAPI's link is a web page. Nothing was written; the task keeps its result: call "
             "save_result again in a minute, or open the link in result_urls.",
             id="a-page",
         ),
@@ -111,7 +114,7 @@ async def test_another_file_of_that_name_is_left_alone(settings: Settings, outpu
         pytest.param({"kind": "cut"}, PiAPIError, None, id="cut"),
     ],
 )
-async def test_what_is_no_media_is_not_saved(
+async def test_a_download_that_is_not_media_is_not_saved(
     settings: Settings,
     output: Path,
     tmp_path: Path,
@@ -133,7 +136,7 @@ async def test_what_is_no_media_is_not_saved(
 async def test_a_running_task_has_nothing_to_save(settings: Settings, output: Path, sandbox: SandboxControl) -> None:
     sandbox.set(polls=1000)
     async with serve(settings, output) as service:
-        task = await service.upscale_midjourney(UPSCALED, "subtle", Options())
+        task = await service.submit(MidjourneyUpscale(UPSCALED, "subtle"), SubmitOptions())
         with pytest.raises(InputRejectedError, match="has no result to save"):
             await service.save(task.task_id or "")
 
@@ -141,17 +144,19 @@ async def test_a_running_task_has_nothing_to_save(settings: Settings, output: Pa
 @pytest.mark.parametrize("directory", ["/etc", "relative", "~/../../etc", "~nobody-here/x", "/home/a\0b"])
 async def test_a_folder_outside_the_allowed_ones_is_refused(settings: Settings, output: Path, directory: str) -> None:
     async with serve(settings, output) as service:
-        with pytest.raises(InputRejectedError, match="lies outside the folders that may be used"):
+        with pytest.raises(InputRejectedError, match="is outside the folders that may be used"):
             await service.save(UPSCALED, directory)
 
 
-async def test_a_folder_of_the_callers_choice_is_made(settings: Settings, output: Path, tmp_path: Path) -> None:
+async def test_a_folder_that_the_caller_names_is_created(settings: Settings, output: Path, tmp_path: Path) -> None:
     async with serve(settings, output) as service:
         (saved,) = (await service.save(UPSCALED, str(tmp_path / "mine" / "deep"))).files
     assert Path(saved.path).parent == tmp_path / "mine" / "deep"
 
 
-async def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_path: Path, output: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_refused_with_a_remedy(
+    settings: Settings, tmp_path: Path, output: Path
+) -> None:
     del output
     (tmp_path / "taken").write_text("a file where the folder should be")
     async with serve(settings, tmp_path / "taken") as service:
@@ -160,12 +165,12 @@ async def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_p
 
 
 def reply_with(output: dict[str, Any]) -> dict[str, Any]:
-    """Plan a look that shows a completed task with this *output*."""
+    """Plan a reply that shows a completed task with this *output*."""
     task = {"task_id": UPSCALED, "model": "Qubico/image-toolkit", "status": "completed", "output": output}
     return {"kind": "answer", "status": 200, "body": json.dumps({"code": 200, "data": task, "message": "success"})}
 
 
-async def test_a_result_that_is_no_link_is_saved(settings: Settings, output: Path, sandbox: SandboxControl) -> None:
+async def test_a_result_in_base64_is_saved(settings: Settings, output: Path, sandbox: SandboxControl) -> None:
     """Client code: the image toolkit may answer with `image_base64`."""
     image = base64.b64encode(make_image(width=40, height=30)).decode()
     sandbox.fault("read", **reply_with({"image_base64": image}))

@@ -11,7 +11,7 @@ from piapi_mcp.settings import Settings
 from tests.support.services import GRID, serve, upscale
 
 
-async def test_a_pending_task_is_cancelled_and_its_refund_told(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_cancelling_a_pending_task_reports_the_refund(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(polls=1000)
     async with serve(settings) as service:
         task_id = (await upscale(service)).task_id
@@ -23,7 +23,7 @@ async def test_a_pending_task_is_cancelled_and_its_refund_told(settings: Setting
     assert again.task_id != task_id
 
 
-async def test_a_task_that_is_worked_on_is_not_cancelled_and_that_is_told(
+async def test_a_task_that_is_processed_is_not_cancelled_and_the_error_says_so(
     settings: Settings, sandbox: SandboxControl
 ) -> None:
     async with serve(settings) as service:
@@ -33,7 +33,7 @@ async def test_a_task_that_is_worked_on_is_not_cancelled_and_that_is_told(
             await service.cancel(task_id)
     assert str(caught.value) == (
         "The task is completed; PiAPI cancels only tasks that are still pending. It was not cancelled, and it keeps "
-        "its price. Call get_task to see how it stands."
+        "its price. Call get_task for its state."
     )
     assert sandbox.requests("cancel") == []
 
@@ -52,7 +52,7 @@ async def test_the_list_joins_ledger_and_history(settings: Settings) -> None:
     assert failed == []
 
 
-async def test_the_account_is_told_in_dollars(settings: Settings) -> None:
+async def test_the_account_is_reported_in_dollars(settings: Settings) -> None:
     async with serve(settings, daily_budget_usd=Decimal(5)) as service:
         account = await service.account()
     assert account.model_dump(exclude_none=True) == {

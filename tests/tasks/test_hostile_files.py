@@ -7,8 +7,10 @@ import pytest
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.service import open_service
+from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.hostile_files import HOSTILE
 
 
@@ -22,9 +24,9 @@ async def test_a_hostile_file_is_refused_and_nothing_is_submitted(
     assert settings.api_key is not None
     service = open_service(settings, settings.api_key)
     if kind == "video":
-        submission = service.upscale_video(str(path), Options())
+        submission = service.submit(VideoUpscale(str(path)), SubmitOptions())
     else:
-        submission = service.upscale_image(str(path), Options(), scale=2, face_enhance=False)
+        submission = service.submit(ImageUpscale(str(path)), SubmitOptions())
     with pytest.raises(InputRejectedError, match=r"Nothing was submitted"):
         await submission
     await service.close()

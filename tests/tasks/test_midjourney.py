@@ -1,4 +1,4 @@
-"""What a Midjourney task allows to be done with it is looked up before an upscale of it is bought."""
+"""The origin task is checked with PiAPI, free of charge, before an upscale of it is bought."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
+from piapi_mcp.tasks.request import SubmitOptions
 from tests.support.services import GRID, serve, upscale
 
 
@@ -34,32 +35,32 @@ from tests.support.services import GRID, serve, upscale
             "1",
             'PiAPI knows no task "no-such-task" under this key. Use the task_id exactly as the submission answered it. '
             "This call bought nothing. list_tasks shows the tasks that can be upscaled. Nothing was submitted.",
-            id="unknown-parent",
+            id="unknown-origin",
         ),
     ],
 )
-async def test_what_the_parent_does_not_offer_is_refused_with_what_it_does(
+async def test_an_index_that_the_origin_task_does_not_offer_is_refused_with_those_it_does(
     settings: Settings, sandbox: SandboxControl, origin: str, index: Any, text: str
 ) -> None:
     async with serve(settings) as service:
         with pytest.raises(InputRejectedError) as caught:
-            await service.upscale_midjourney(origin, index, Options())
+            await service.submit(MidjourneyUpscale(origin, index), SubmitOptions())
     assert str(caught.value) == text
     assert sandbox.requests("create") == []
 
 
-async def test_an_unfinished_parent_is_refused(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_an_unfinished_origin_task_is_refused(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(polls=1000)
     async with serve(settings) as service:
         running = await upscale(service)
         assert running.task_id is not None
         with pytest.raises(InputRejectedError, match=r"is (pending|processing), not completed"):
-            await service.upscale_midjourney(running.task_id, "subtle", Options())
+            await service.submit(MidjourneyUpscale(running.task_id, "subtle"), SubmitOptions())
     assert len(sandbox.tasks()) == 1
 
 
-async def test_a_parent_that_cannot_be_looked_at_stops_nothing(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_an_origin_task_that_cannot_be_read_stops_nothing(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.fault("read", "answer", status=502, times=3)
     async with serve(settings) as service:
         task = await upscale(service)
-    assert task.notes == ["PiAPI does not tell what can be done with the origin task, so the index was not checked."]
+    assert task.notes == ["PiAPI does not list what can be done with the origin task, so the index was not checked."]

@@ -1,12 +1,12 @@
-"""When looks happen; what a wait survives is shown against the sandbox in test_looking.py."""
+"""When polls happen; what a wait survives is shown against the sandbox in test_service.py."""
 
 import itertools
 
 from piapi_mcp.tasks.polling import pause_s
 
 
-def looks_within(seconds: float) -> list[float]:
-    """Return the ages at which a task is looked at, jitter and latency left out."""
+def polls_within(seconds: float) -> list[float]:
+    """Return the ages at which a task is polled, without jitter and latency."""
     ages = list[float]()
     age = 0.0
     while age <= seconds:
@@ -15,8 +15,8 @@ def looks_within(seconds: float) -> list[float]:
     return ages
 
 
-def test_looks_grow_apart_and_never_close_in() -> None:
-    pauses = [later - earlier for earlier, later in itertools.pairwise(looks_within(600))]
+def test_polls_grow_apart_with_the_age_of_the_task() -> None:
+    pauses = [later - earlier for earlier, later in itertools.pairwise(polls_within(600))]
     assert all(later >= earlier - 1e-9 for earlier, later in itertools.pairwise(pauses))
 
 
@@ -24,6 +24,6 @@ def test_a_task_of_three_seconds_is_seen_within_half_a_second_of_its_end() -> No
     assert pause_s(3) < 0.5
 
 
-def test_a_task_of_a_minute_costs_few_looks_and_is_seen_within_four_seconds() -> None:
+def test_a_task_of_a_minute_costs_few_polls_and_is_seen_within_four_seconds() -> None:
     assert pause_s(60) * 1.03 < 4
-    assert len(looks_within(60)) <= 25
+    assert len(polls_within(60)) <= 25

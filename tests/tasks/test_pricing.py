@@ -1,4 +1,4 @@
-"""What a task costs, what it may cost, and what becomes of the money; the ledger that counts it."""
+"""What a task costs, what it may cost, and what becomes of the money."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +17,8 @@ from piapi_mcp.errors import (
 )
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.request import SubmitOptions
+from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.services import serve, upscale, write_clip
 
 
@@ -25,14 +26,14 @@ from tests.support.services import serve, upscale, write_clip
     ("options", "changed", "text"),
     [
         pytest.param(
-            Options(max_cost_usd=Decimal("0.002")),
+            SubmitOptions(max_cost_usd=Decimal("0.002")),
             {},
             "This task costs $0.003, more than max_cost_usd of $0.002. Nothing was submitted. "
             "Choose a smaller input, or ask the user for a higher limit.",
             id="the-callers-limit",
         ),
         pytest.param(
-            Options(max_cost_usd=Decimal(1)),
+            SubmitOptions(max_cost_usd=Decimal(1)),
             {"max_cost_usd": Decimal("0.001")},
             "This task costs $0.003, more than the operator's limit PIAPI_MAX_COST_USD of $0.001. Nothing was "
             "submitted. Choose a smaller input, or ask the user for a higher limit.",
@@ -41,11 +42,16 @@ from tests.support.services import serve, upscale, write_clip
     ],
 )
 async def test_a_task_over_a_limit_is_never_submitted(
-    settings: Settings, sandbox: SandboxControl, tmp_path: Path, options: Options, changed: dict[str, Any], text: str
+    settings: Settings,
+    sandbox: SandboxControl,
+    tmp_path: Path,
+    options: SubmitOptions,
+    changed: dict[str, Any],
+    text: str,
 ) -> None:
     async with serve(settings, **changed) as service:
         with pytest.raises(BudgetError) as caught:
-            await service.upscale_video(write_clip(tmp_path), options)
+            await service.submit(VideoUpscale(write_clip(tmp_path)), options)
     assert str(caught.value) == text
     assert sandbox.requests("create") == []
 
@@ -55,12 +61,12 @@ async def test_a_limit_refuses_an_unknown_price_unless_it_is_allowed(
 ) -> None:
     async with serve(settings) as service:
         with pytest.raises(BudgetError) as caught:
-            await upscale(service, options=Options(max_cost_usd=Decimal(1)))
+            await upscale(service, options=SubmitOptions(max_cost_usd=Decimal(1)))
         assert str(caught.value) == (
             "The price of this task is not known (PiAPI publishes no price for it), so max_cost_usd of $1 cannot be "
             "kept. Nothing was submitted. Ask the user; call again with allow_unknown_price true if they agree."
         )
-        await upscale(service, options=Options(max_cost_usd=Decimal(1), allow_unknown_price=True))
+        await upscale(service, options=SubmitOptions(max_cost_usd=Decimal(1), allow_unknown_price=True))
     assert len(sandbox.tasks()) == 1
 
 
@@ -71,13 +77,13 @@ async def test_the_daily_budget_counts_what_is_committed_and_survives_a_restart(
     budget_usd = Decimal("0.007")
     for frames in (10, 11):
         async with serve(settings, daily_budget_usd=budget_usd) as service:
-            await service.upscale_video(write_clip(tmp_path, frames=frames), Options())
+            await service.submit(VideoUpscale(write_clip(tmp_path, frames=frames)), SubmitOptions())
     async with serve(settings, daily_budget_usd=budget_usd) as service:
         with pytest.raises(BudgetError) as caught:
-            await service.upscale_video(write_clip(tmp_path, frames=12), Options())
+            await service.submit(VideoUpscale(write_clip(tmp_path, frames=12)), SubmitOptions())
         assert (await service.account()).spent_today_usd == Decimal("0.0063")
     assert str(caught.value) == (
-        "This task costs $0.0036, and $0.0063 of today's budget of $0.007 is spent or committed already. Nothing was "
+        "This task costs $0.0036, and $0.0063 of today's budget of $0.007 is already spent or committed. Nothing was "
         "submitted. The budget renews at midnight UTC; the operator can raise PIAPI_DAILY_BUDGET_USD."
     )
     assert len(sandbox.tasks()) == 2
@@ -87,39 +93,39 @@ async def test_a_dry_run_checks_and_prices_and_buys_nothing(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     async with serve(settings) as service:
-        task = await service.upscale_video(write_clip(tmp_path), Options(dry_run=True))
+        task = await service.submit(VideoUpscale(write_clip(tmp_path)), SubmitOptions(dry_run=True))
         assert (task.status, task.task_id, task.quoted_usd) == ("dry_run", None, Decimal("0.0030"))
         assert task.next_step == "Nothing was bought; it would cost $0.003. Call again without dry_run to buy it."
         with pytest.raises(InputRejectedError):
-            await service.upscale_video(write_clip(tmp_path, frames=9), Options(dry_run=True))
+            await service.submit(VideoUpscale(write_clip(tmp_path, frames=9)), SubmitOptions(dry_run=True))
     assert sandbox.requests("create") == []
 
 
-async def test_a_dry_run_of_what_was_bought_says_that_it_costs_nothing_more(
+async def test_a_dry_run_of_a_request_that_was_bought_says_that_it_costs_nothing_more(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     path = write_clip(tmp_path)
     async with serve(settings) as service:
-        await service.upscale_video(path, Options())
-        task = await service.upscale_video(path, Options(dry_run=True, max_cost_usd=Decimal("0.0001")))
+        await service.submit(VideoUpscale(path), SubmitOptions())
+        task = await service.submit(VideoUpscale(path), SubmitOptions(dry_run=True, max_cost_usd=Decimal("0.0001")))
     assert task.next_step == (
         "The same request was submitted before: without dry_run it answers with that task and costs nothing more."
     )
     assert len(sandbox.tasks()) == 1
 
 
-async def test_a_limit_holds_where_what_was_bought_before_has_failed(
+async def test_a_limit_holds_for_a_request_whose_earlier_task_failed(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
-    path, limited = write_clip(tmp_path), Options(max_cost_usd=Decimal("0.0001"))
+    path, limited = write_clip(tmp_path), SubmitOptions(max_cost_usd=Decimal("0.0001"))
     sandbox.fault("create", "fail_task", error={"code": 10000, "message": "no"})
     async with serve(settings) as service:
-        await service.upscale_video(path, Options())
+        await service.submit(VideoUpscale(path), SubmitOptions())
         with pytest.raises(BudgetError, match="more than max_cost_usd"):
-            await service.upscale_video(path, limited)
+            await service.submit(VideoUpscale(path), limited)
         assert len(sandbox.tasks()) == 1
-        bought = await service.upscale_video(path, Options())
-        again = await service.upscale_video(path, limited)
+        bought = await service.submit(VideoUpscale(path), SubmitOptions())
+        again = await service.submit(VideoUpscale(path), limited)
     assert again.task_id == bought.task_id
     assert len(sandbox.tasks()) == 2
 
@@ -141,8 +147,9 @@ async def test_a_ledger_that_cannot_be_written_refuses_before_buying(
 async def test_the_ledger_holds_neither_key_nor_media(settings: Settings, tmp_path: Path) -> None:
     path = write_clip(tmp_path)
     async with serve(settings) as service:
-        await service.upscale_video(
-            path, Options(webhook_endpoint="http://127.0.0.1:9", webhook_secret=SecretStr("hook-s3cr3t"))
+        await service.submit(
+            VideoUpscale(path),
+            SubmitOptions(webhook_endpoint="http://127.0.0.1:9", webhook_secret=SecretStr("hook-s3cr3t")),
         )
     assert settings.state_dir is not None
     clip = (tmp_path / "clip.mp4").read_bytes()
@@ -151,7 +158,7 @@ async def test_the_ledger_holds_neither_key_nor_media(settings: Settings, tmp_pa
     assert clip[:64] not in stored
 
 
-async def test_too_little_credit_is_told_with_the_balance(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_too_little_credit_is_reported_with_the_balance(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(balance_points=50_000)
     async with serve(settings) as service:
         with pytest.raises(InsufficientCreditError) as caught:
@@ -162,16 +169,18 @@ async def test_too_little_credit_is_told_with_the_balance(settings: Settings, sa
     )
 
 
-async def test_the_plans_limit_is_told_with_the_tasks_that_run(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_the_plans_limit_is_reported_with_the_running_tasks(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(max_concurrent_tasks=1, polls=1000)
     async with serve(settings) as service:
         running = await upscale(service)
         with pytest.raises(RateLimitedError) as caught:
             await upscale(service, "4")
-    assert str(caught.value).endswith(f"Submitted here and not seen to end: {running.task_id}.")
+    assert str(caught.value).endswith(f"Tasks submitted here that may still be running: {running.task_id}.")
 
 
-async def test_withdrawn_midjourney_is_told_plainly(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_a_withdrawn_midjourney_service_is_named_as_the_cause(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
     sandbox.set(midjourney_withdrawn=True)
     async with serve(settings) as service:
         with pytest.raises(ServiceWithdrawnError, match="may have withdrawn it"):
@@ -181,13 +190,15 @@ async def test_withdrawn_midjourney_is_told_plainly(settings: Settings, sandbox:
 async def test_a_file_that_is_too_long_only_as_base64_passes_with_a_warning(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
-    """Ours: PiAPI does not say what its 10 MB are counted on."""
+    """Ours: PiAPI does not say whether its 10 MB are those of the file or of its base64 text."""
     path = Path(write_clip(tmp_path))
     clip = path.read_bytes()
     free_bytes = 9_000_000 - len(clip)
     path.write_bytes(clip + free_bytes.to_bytes(4, "big") + b"free" + bytes(free_bytes - 8))
     async with serve(settings) as service:
-        task = await service.upscale_video(str(path), Options())
+        task = await service.submit(VideoUpscale(str(path)), SubmitOptions())
     assert task.notes is not None
-    assert task.notes[0].startswith("PiAPI does not say whether its 10 MB count the file or its base64 text")
+    assert task.notes[0].startswith(
+        "PiAPI does not say whether its limit of 10 MB is for the file or for its base64 text"
+    )
     assert len(sandbox.tasks()) == 1

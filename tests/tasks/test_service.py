@@ -10,7 +10,7 @@ from piapi_mcp.settings import Settings
 from tests.support.services import serve, upscale
 
 
-async def test_many_waits_for_one_task_cost_no_more_looks_than_one(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_many_waits_for_one_task_cost_no_more_polls_than_one(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(polls=3)
     async with serve(settings) as service:
         task_id = (await upscale(service)).task_id
@@ -41,7 +41,7 @@ async def test_a_cancelled_wait_leaves_the_others_waiting(settings: Settings, sa
         pytest.param({"kind": "cut"}, id="cut"),
     ],
 )
-async def test_a_fault_at_a_look_ends_no_wait(
+async def test_a_poll_that_fails_ends_no_wait(
     settings: Settings, sandbox: SandboxControl, fault: dict[str, Any]
 ) -> None:
     async with serve(settings) as service:
@@ -51,7 +51,7 @@ async def test_a_fault_at_a_look_ends_no_wait(
         assert (await service.get(task_id, wait_s=20)).status == "completed"
 
 
-async def test_a_wait_that_sees_nothing_for_long_says_so(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_a_wait_whose_polls_fail_says_since_when(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(polls=1000)
     async with serve(settings) as service:
         task_id = (await upscale(service)).task_id
@@ -63,7 +63,7 @@ async def test_a_wait_that_sees_nothing_for_long_says_so(settings: Settings, san
     assert task.notes[0].startswith("PiAPI has not answered for ")
 
 
-async def test_a_replay_while_piapi_is_silent_says_that_the_state_is_not_known(
+async def test_a_replay_while_piapi_does_not_answer_returns_the_id_without_a_state(
     settings: Settings, sandbox: SandboxControl
 ) -> None:
     async with serve(settings) as service:
@@ -72,4 +72,4 @@ async def test_a_replay_while_piapi_is_silent_says_that_the_state_is_not_known(
         again = await upscale(service)
     assert again.task_id == bought.task_id
     assert again.notes is not None
-    assert again.notes[-1] == "PiAPI does not answer now, so how the task stands is not known."
+    assert again.notes[-1] == "PiAPI does not answer now, so the state of the task is not known."

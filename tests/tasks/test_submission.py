@@ -1,4 +1,4 @@
-"""Nothing is bought twice, and nothing bought is lost: replays, races, and outcomes that nobody knows."""
+"""Nothing is bought twice, and nothing bought is lost: replays, races, and unknown outcomes."""
 
 import asyncio
 import sqlite3
@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from piapi_mcp.errors import OutcomeUnknownError
-from piapi_mcp.ledger.sqlite import Draft, Ledger
+from piapi_mcp.ledger.ledger import NewSubmission
+from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.options import Options
+from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.request import SubmitOptions
+from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.media_files import make_image
-from tests.support.services import serve, upscale, write_clip
+from tests.support.services import admit_all, serve, upscale, write_clip
 
-AGAIN = Options(allow_repeat=True)
+AGAIN = SubmitOptions(allow_repeat=True)
 
 
-async def test_the_same_request_answers_with_the_task_already_bought(
-    settings: Settings, sandbox: SandboxControl
-) -> None:
+async def test_the_same_request_returns_the_task_already_bought(settings: Settings, sandbox: SandboxControl) -> None:
     async with serve(settings) as service:
         first = await upscale(service)
     async with serve(settings) as service:  # after a restart
@@ -32,7 +33,7 @@ async def test_the_same_request_answers_with_the_task_already_bought(
     assert second.task_id == first.task_id
     assert second.notes is not None
     assert second.notes[0] == (
-        "The same request was submitted before: this is that task, and nothing was bought now. "
+        "The same request was submitted before: this is its task, and nothing was bought now. "
         "allow_repeat true buys it once more."
     )
     assert other.task_id != first.task_id
@@ -43,10 +44,10 @@ async def test_the_same_file_under_another_name_is_the_same_request(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     async with serve(settings) as service:
-        await service.upscale_video(write_clip(tmp_path), Options())
+        await service.submit(VideoUpscale(write_clip(tmp_path)), SubmitOptions())
         (tmp_path / "clip.mp4").rename(tmp_path / "copy.mp4")
-        await service.upscale_video(str(tmp_path / "copy.mp4"), Options())
-        await service.upscale_video(write_clip(tmp_path, frames=11), Options())
+        await service.submit(VideoUpscale(str(tmp_path / "copy.mp4")), SubmitOptions())
+        await service.submit(VideoUpscale(write_clip(tmp_path, frames=11)), SubmitOptions())
     assert len(sandbox.tasks()) == 2
 
 
@@ -57,7 +58,7 @@ async def test_allow_repeat_buys_again(settings: Settings, sandbox: SandboxContr
     assert len(sandbox.tasks()) == 2
 
 
-async def test_another_key_shares_nothing(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_another_key_sees_none_of_the_tasks(settings: Settings, sandbox: SandboxControl) -> None:
     async with serve(settings) as service, serve(settings, key="sandbox-other") as other:
         first, second = await upscale(service), await upscale(other)
         assert {line.task_id for line in (await other.list_tasks(limit=50)).tasks} == {
@@ -68,7 +69,7 @@ async def test_another_key_shares_nothing(settings: Settings, sandbox: SandboxCo
     assert len(sandbox.tasks()) == 2
 
 
-async def test_a_failed_task_does_not_stand_in_the_way(settings: Settings, sandbox: SandboxControl) -> None:
+async def test_a_request_whose_task_failed_can_be_submitted_again(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.fault("create", "fail_task", error={"code": 10000, "message": "no"})
     async with serve(settings) as service:
         failed = await upscale(service, wait_s=10)
@@ -81,7 +82,7 @@ async def test_a_failed_task_does_not_stand_in_the_way(settings: Settings, sandb
 async def test_a_hundred_identical_requests_at_once_buy_one_task(
     settings: Settings, sandbox: SandboxControl, processes: int
 ) -> None:
-    """Several services stand for several processes: they share nothing but the file of the ledger."""
+    """Several services stand for several processes: they share nothing but the ledger's file."""
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
 
         async def several(count: int) -> None:
@@ -96,23 +97,23 @@ async def test_a_hundred_identical_requests_at_once_buy_one_task(
     assert ids == {sandbox.tasks()[0]["task_id"]}
 
 
-async def test_an_unknown_outcome_is_told_with_the_money_at_stake(
+async def test_an_unknown_outcome_is_reported_with_the_money_at_stake(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     sandbox.fault("create", "cut")
     async with serve(settings) as service:
         with pytest.raises(OutcomeUnknownError) as caught:
-            await service.upscale_video(write_clip(tmp_path), Options())
+            await service.submit(VideoUpscale(write_clip(tmp_path)), SubmitOptions())
         (line,) = (await service.list_tasks(limit=10, status="unknown")).tasks
     assert str(caught.value) == (
         "PiAPI gave no usable answer to the submission (the connection broke off), and its history does not "
         "show the task so far. It may have been bought, for $0.003: do not submit it again. Call list_tasks in a "
-        "minute to look once more; only if it never shows up, call again with allow_repeat true."
+        "minute to search again; only if the task never appears, call again with allow_repeat true."
     )
     assert (line.status, line.usd, line.task_id) == ("unknown", Decimal("0.0030"), None)
 
 
-async def test_a_lost_task_that_shows_up_later_is_found_by_list_tasks(
+async def test_a_lost_task_that_appears_later_is_found_by_list_tasks(
     settings: Settings, sandbox: SandboxControl
 ) -> None:
     sandbox.fault("create", "cut", when="after")
@@ -134,17 +135,17 @@ async def test_a_lost_task_that_shows_up_later_is_found_by_list_tasks(
 async def test_two_lost_files_are_not_mistaken_for_each_other(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path, kind: str
 ) -> None:
-    """Ours: which of two files became the one task that shows up, nobody can say."""
+    """Ours: it is unknown which of two files became the one task that appears."""
     sandbox.fault("create", "cut")
     sandbox.fault("create", "cut", when="after", skip=1)
     async with serve(settings) as service:
         for size in (10, 11):
             if kind == "video":
-                submission = service.upscale_video(write_clip(tmp_path, frames=size), Options())
+                submission = service.submit(VideoUpscale(write_clip(tmp_path, frames=size)), SubmitOptions())
             else:
                 (tmp_path / "a.png").write_bytes(make_image(width=size))
                 path = str(tmp_path / "a.png")
-                submission = service.upscale_image(path, Options(), scale=2, face_enhance=False)
+                submission = service.submit(ImageUpscale(path), SubmitOptions())
             with pytest.raises(OutcomeUnknownError):
                 await submission
         lines = (await service.list_tasks(limit=10)).tasks
@@ -153,32 +154,34 @@ async def test_two_lost_files_are_not_mistaken_for_each_other(
 
 
 async def test_a_dead_process_leaves_an_unknown_submission_behind(settings: Settings) -> None:
-    """As after `kill -9` between the record and the request: written down, nobody is working on it."""
+    """As after `kill -9` between the row in the ledger and the request: the row remains, and its lease expires."""
     assert settings.state_dir is not None
-    dead = Ledger(
+    dead = SQLiteLedger(
         settings.state_dir / "ledger.sqlite3",
         identity=f"{settings.base_url} sandbox-s3cr3t-key",
         clock=lambda: time.time() - 10,
     )
-    await dead.claim(Draft("fingerprint", "midjourney", "upscale", "lost", {"index": "x"}, None))
+    await dead.claim(
+        NewSubmission("fingerprint", "midjourney", "upscale", "lost", {"index": "x"}, None), admit=admit_all
+    )
     await dead.close()
     async with serve(settings) as service:
         lines = (await service.list_tasks(limit=10, status="unknown")).tasks
     assert [line.what for line in lines] == ["lost"]
 
 
-async def test_a_call_that_goes_away_while_it_is_written_down_leaves_nothing_behind(
+async def test_a_call_cancelled_during_its_claim_leaves_no_row_behind(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     path = write_clip(tmp_path)
     async with serve(settings) as service:
         for turns in range(60):  # wherever the cancellation falls
-            call = asyncio.create_task(service.upscale_video(path, Options()))
+            call = asyncio.create_task(service.submit(VideoUpscale(path), SubmitOptions()))
             for _ in range(turns):
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait({call})
-        task = await service.upscale_video(path, Options())
+        task = await service.submit(VideoUpscale(path), SubmitOptions())
     assert task.task_id is not None
     assert len(sandbox.tasks()) == 1
 
@@ -186,7 +189,7 @@ async def test_a_call_that_goes_away_while_it_is_written_down_leaves_nothing_beh
 async def test_a_ledger_that_fails_after_the_request_never_says_that_nothing_was_bought(
     settings: Settings, sandbox: SandboxControl
 ) -> None:
-    """The disk may fill up between the two: the purchase, or the doubt, is told all the same."""
+    """The disk may fill up between the two: the task, or the unknown outcome, is reported all the same."""
     assert settings.state_dir is not None
     sandbox.fault("create", "delay", delay_s=0.3, when="after", times=2)
     sandbox.fault("create", "cut", when="after", skip=1)
