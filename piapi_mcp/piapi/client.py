@@ -24,9 +24,8 @@ from piapi_mcp.piapi.models import (
     parse_task,
 )
 from piapi_mcp.piapi.response import Reply, redact
-from piapi_mcp.piapi.streaming_json import Base64Media, json_body
+from piapi_mcp.piapi.streaming_json import json_body
 
-UPLOAD_URL = "https://upload.theapi.app"  # [D] file upload page
 _READ_PAUSES_S = (0.5, 1.5)
 """Pauses before a read is tried again, give or take 30 %."""
 _MAX_RETRY_AFTER_S = 10.0
@@ -72,13 +71,11 @@ class PiAPIClient:
         api_key: SecretStr,
         *,
         base_url: str,
-        upload_url: str = UPLOAD_URL,
         submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url.rstrip("/")
-        self._upload_url = upload_url.rstrip("/")
         self._submit_timeout = httpx.Timeout(submit_timeout_s, connect=10)
         self._sleep = sleep
         # A loopback address is never behind a proxy, whatever the environment says.
@@ -169,15 +166,13 @@ class PiAPIClient:
     async def read_history(
         self,
         *,
-        page: int = 1,
         page_size: int = 20,
         model: str | None = None,
         since_s: int | None = None,
     ) -> tuple[HistoryRow, ...]:
-        """Read one page of the account's tasks, newest first.
+        """Read the account's newest tasks, newest first.
 
         Args:
-            page: From 1.
             page_size: 10 to 100.
             model: PiAPI's short name, such as `mj` or `video_toolkit`; None for all.
             since_s: Unix time in seconds of the oldest task wanted.
@@ -186,29 +181,12 @@ class PiAPIClient:
             RefusedError: PiAPI said no.
             UnreachableError: No usable answer.
         """
-        query: dict[str, str | int] = {"page": page, "page_size": page_size}  # [D] user task history page
+        query: dict[str, str | int] = {"page": 1, "page_size": page_size}  # [D] user task history page
         if model:
             query["model"] = model
         if since_s is not None:
             query["start_time"] = since_s
         return parse_history((await self._read("/api/open/tasks/histories", query)).data)
-
-    async def upload(self, file_name: str, media: Base64Media) -> str:
-        """Put a file on PiAPI's own storage for 24 hours and return its URL.
-
-        Raises:
-            RefusedError: PiAPI said no; with status 403 the account's plan does not include uploads.
-            UnreachableError: No usable answer.
-        """
-        # [D] file upload page: at most 10 MB, Creator plan and above
-        url = f"{self._upload_url}/api/ephemeral_resource"
-        reply = await self._exchange(self._post(url, {"file_name": file_name, "file_data": media}))
-        if not reply.is_success:
-            raise refusal(reply, buying=False)
-        found = reply.data.get("url")  # [D] in data.url, [C] at the top
-        if not isinstance(found, str) or not found:
-            raise unreachable(f"HTTP {reply.status} without a url")
-        return found
 
     async def ping(self) -> None:
         """Return if PiAPI answers at all, whatever it says.

@@ -23,7 +23,7 @@ async def no_pause(_seconds: float) -> None:
 
 
 def connect(base_url: str, key: SecretStr = KEY) -> PiAPIClient:
-    return PiAPIClient(key, base_url=base_url, upload_url=base_url, sleep=no_pause)
+    return PiAPIClient(key, base_url=base_url, sleep=no_pause)
 
 
 class Media:
@@ -73,15 +73,13 @@ async def test_a_bare_task_id_is_enough(base_url: str, sandbox: SandboxControl) 
 
 
 @pytest.mark.parametrize("camel_case", [False, True])
-async def test_account_history_and_upload(base_url: str, sandbox: SandboxControl, camel_case: bool) -> None:  # noqa: FBT001 -- a table's column
+async def test_account_and_history_are_read(base_url: str, sandbox: SandboxControl, camel_case: bool) -> None:  # noqa: FBT001 -- a table's column
     sandbox.set(camel_case_history=camel_case)
     async with connect(base_url) as client:
         account = await client.read_account()
         rows = await client.read_history(model="mj")
-        url = await client.upload("a.mp4", Media())
     assert (account.plan, account.balance_usd, account.max_concurrent_tasks) == ("creator", Decimal("10.0"), 5)
     assert {row.task_id for row in rows} == {sample.task_id for sample in SAMPLES}
-    assert url.startswith(f"{base_url}/results/upload-")
 
 
 async def test_a_pending_task_is_cancelled(base_url: str, sandbox: SandboxControl) -> None:
