@@ -37,7 +37,7 @@ _READ_PAUSES_S = (0.5, 1.5)
 _UNKNOWN_TASK_CODES = (400, 404)
 _READ_TIMEOUT = httpx.Timeout(10)
 _READ_DEADLINE_S = 20.0
-"""Maximum time for a read with all its retries: clients give up on a call after 60 seconds, and one may make three."""
+"""Maximum time for a read with all its retries: clients give up on a call after 60 s, which may need three reads."""
 _SUBMIT_TIMEOUT_S = 60.0
 _DEADLINE_S = 120.0
 """Maximum time for one request as a whole: a server that sends a few bytes at a time never hits the timeouts above."""
