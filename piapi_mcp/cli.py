@@ -175,17 +175,17 @@ def _end(_signal: int, _frame: object) -> None:
 
 
 def _serve_http(settings: Settings, arguments: argparse.Namespace) -> None:
-    from piapi_mcp.hosting.app import build_app, check_exposure
+    from piapi_mcp.hosting.app import build_app, check_listen_address
     from piapi_mcp.hosting.graceful_server import serve
 
-    check_exposure(settings, arguments.host)
+    check_listen_address(settings, arguments.host)
 
-    def tell(port: int) -> None:
+    def announce(port: int) -> None:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{port}"
         print(f"piapi-mcp serves {address}/mcp and {address}/sse", file=sys.stderr, flush=True)
 
-    serve(build_app(settings, log_level=arguments.log_level), arguments.host, arguments.port, on_listening=tell)
+    serve(build_app(settings, log_level=arguments.log_level), arguments.host, arguments.port, on_listening=announce)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

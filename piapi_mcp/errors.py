@@ -1,39 +1,39 @@
-"""Every failure that a caller of this project can meet.
+"""Every error that this project raises on purpose.
 
 Each text says, in short sentences: what was wrong, what is allowed, what to do next, and what happened to the money.
 
     PiAPIError
-      SettingsError             a setting is wrong; the server does not start
-      InputRejectedError        an argument or a file was refused here; nothing was submitted
-      BudgetError               it costs more than the caller or the operator allows; nothing was submitted
+      SettingsError             a setting is not valid; the server does not start
+      InputRejectedError        an argument or a file was rejected before submission; nothing was submitted
+      BudgetError               the task costs more than the caller or the operator allows; nothing was submitted
       LedgerError               the ledger cannot be read or written; nothing was submitted
-        TaskIdConflictError       the task id is recorded for another submission
-      RefusedError              PiAPI said no
-        UnauthorizedError         the key is missing or was not accepted
-        InsufficientCreditError   the account cannot pay for it
-        RateLimitedError          too much at once; try again later
-        ServiceWithdrawnError     the service is no longer offered
-        UnknownTaskError          there is no such task for this key
-      UnreachableError          no usable answer, and certainly nothing bought
-      ResultError               a result is not what it should be, or cannot be written; nothing was bought
-      OutcomeUnknownError       no usable answer to a submission: it may have been bought
+        TaskIdConflictError       PiAPI returned a task id that the ledger has for another submission
+      RefusedError              PiAPI refused the request
+        UnauthorizedError         the key is missing or PiAPI did not accept it
+        InsufficientCreditError   the account's balance does not cover the task
+        RateLimitedError          too many requests or running tasks; try again later
+        ServiceWithdrawnError     PiAPI no longer offers the service
+        UnknownTaskError          this key has no task with that id
+      UnreachableError          PiAPI gave no usable answer, and this request certainly bought nothing
+      ResultError               a result is damaged or cannot be saved; nothing was bought
+      OutcomeUnknownError       a submission got no usable answer: it may have been bought
 """
 
 
 class PiAPIError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base class of every error that this project raises on purpose."""
 
 
 class SettingsError(PiAPIError):
-    """A setting cannot be used."""
+    """A setting is not valid."""
 
 
 class InputRejectedError(PiAPIError):
-    """What the caller gave was refused before anything was submitted."""
+    """The caller's input was rejected before anything was submitted."""
 
 
 class BudgetError(PiAPIError):
-    """It would cost more than the caller or the operator allows."""
+    """The task would cost more than the caller or the operator allows."""
 
 
 class LedgerError(PiAPIError):
@@ -41,16 +41,16 @@ class LedgerError(PiAPIError):
 
 
 class TaskIdConflictError(LedgerError):
-    """The task id is recorded for another submission."""
+    """The task id is already recorded for another submission."""
 
 
 class RefusedError(PiAPIError):
-    """PiAPI answered, and said no."""
+    """PiAPI answered and refused the request."""
 
     def __init__(self, text: str, *, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
-        """HTTP status of the reply, or the envelope's own code where that differs."""
+        """HTTP status of the response, or the `code` in its body where the two differ."""
 
 
 class UnauthorizedError(RefusedError):
@@ -62,12 +62,12 @@ class InsufficientCreditError(RefusedError):
 
 
 class RateLimitedError(RefusedError):
-    """Too many requests or too many running tasks for the account's plan."""
+    """The account has sent too many requests, or has too many running tasks for its plan."""
 
     def __init__(self, text: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(text, status=status)
         self.retry_after_s = retry_after_s
-        """Seconds that PiAPI asked to wait; None when it did not say."""
+        """Seconds that PiAPI asked the client to wait; None when it did not say."""
 
 
 class ServiceWithdrawnError(RefusedError):
@@ -75,15 +75,20 @@ class ServiceWithdrawnError(RefusedError):
 
 
 class UnknownTaskError(RefusedError):
-    """PiAPI shows no task of that id to this key."""
+    """PiAPI shows this key no task with that id."""
 
 
 class UnreachableError(PiAPIError):
-    """PiAPI gave no usable answer; certainly nothing was bought by this request."""
+    """PiAPI gave no usable answer, and this request certainly bought nothing."""
+
+    def __init__(self, text: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+        """Seconds that the server asked the client to wait; None when it did not say."""
 
 
 class ResultError(PiAPIError):
-    """A finished task's result cannot be saved."""
+    """The result of a finished task cannot be saved."""
 
 
 class OutcomeUnknownError(PiAPIError):
@@ -92,4 +97,4 @@ class OutcomeUnknownError(PiAPIError):
     def __init__(self, text: str, *, reason: str = "") -> None:
         super().__init__(text)
         self.reason = reason
-        """What happened to the request, in a few words."""
+        """Why there was no usable answer, in a few words."""

@@ -1,4 +1,4 @@
-"""How values of callers and of PiAPI, and amounts of money, are written in texts."""
+"""Formats callers' values, PiAPI's words and amounts of money for texts."""
 
 from decimal import Decimal
 
@@ -8,7 +8,8 @@ _QUOTE_LIMIT_CHARS = 80
 def quote(text: object) -> str:
     """Return *text* on one line, in double quotes, cut at 80 characters.
 
-    For values of the caller and words of PiAPI: both are data, and neither may fill the page or break out of its line.
+    Use it for callers' values and PiAPI's words: both are data, so they must not dominate the text or look like part of
+    it.
     """
     line = " ".join(str(text).split())
     printable = "".join(c for c in line if c.isprintable()).replace('"', "'")
@@ -18,5 +19,5 @@ def quote(text: object) -> str:
 
 
 def dollars(amount_usd: Decimal | None) -> str:
-    """Return *amount_usd* as a person writes it, such as $0.018; never with an exponent."""
+    """Return *amount_usd* as a person writes it, such as $0.018, never with an exponent."""
     return "an unknown amount" if amount_usd is None else f"${amount_usd.normalize():f}"

@@ -1,4 +1,4 @@
-"""What the operator may set, read from the environment once at start."""
+"""The operator's settings, read from the environment once at startup."""
 
 import logging
 from collections.abc import Mapping
@@ -20,104 +20,105 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _SECURE_URL = r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[^\s@?#]+$"
 
 
-def _sendable(secret: SecretStr) -> SecretStr:
+def _check_sendable(secret: SecretStr) -> SecretStr:
     value = secret.get_secret_value()
     if not (value.isascii() and value.isprintable() and " " not in value):
         raise ValueError
     return secret
 
 
-HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
-"""A secret that can travel in an HTTP header."""
+HeaderSecret = Annotated[SecretStr, AfterValidator(_check_sendable)]
+"""A secret that can be sent in an HTTP header."""
 
 
-def _listed(text: object) -> object:
+def _split_at_commas(text: object) -> object:
     return [name.strip() for name in text.split(",") if name.strip()] if isinstance(text, str) else text
 
 
-def _full_path(path: Path) -> Path:
+def _expand_full_path(path: Path) -> Path:
     try:
         full = path.expanduser()
-    except RuntimeError as error:  # the home folder of nobody known
+    except RuntimeError as error:  # the home folder of a user that does not exist
         raise ValueError from error
     if not full.is_absolute():
-        raise ValueError  # clients start servers in folders of their own choice
+        raise ValueError  # a relative path would depend on the folder in which the client starts the server
     return full
 
 
-Folder = Annotated[Path, AfterValidator(_full_path)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-"""Several, with commas between them."""
+Folder = Annotated[Path, AfterValidator(_expand_full_path)]
+"""The full path of a folder; `~` is expanded."""
+NameList = Annotated[tuple[str, ...], BeforeValidator(_split_at_commas)]
+"""Names separated by commas."""
 
 
 class Settings(BaseModel):
-    """All settings; each field's alias is the name of its environment variable."""
+    """All settings. Each field's alias is the name of its environment variable."""
 
     model_config = ConfigDict(
         frozen=True, populate_by_name=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
     api_key: HeaderSecret | None = Field(default=None, alias="PIAPI_API_KEY")
-    """PiAPI key that pays for the tasks. Without it the server starts, and each call says what to set."""
+    """PiAPI key that pays for the tasks. Without it the server starts, but each call fails and says what to set."""
 
     base_url: str = Field(
-        default="https://api.piapi.ai",  # [D] unified API schema
+        default="https://api.piapi.ai",  # [D 2026-11] unified API schema
         alias="PIAPI_BASE_URL",
         pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$",
     )
     """Base URL of PiAPI."""
 
     service_mode: ServiceMode | None = Field(default=None, alias="PIAPI_SERVICE_MODE")
-    """Midjourney account used when a call names none: `public` pays per task, `private` uses your own account."""
+    """Midjourney account for calls that name none: `public` pays per task, `private` uses an account of your own."""
 
     webhook_endpoint: str | None = Field(default=None, alias="PIAPI_WEBHOOK_ENDPOINT", pattern=r"^https?://\S+$")
-    """URL that PiAPI calls when a task ends, used when a call names none."""
+    """URL that PiAPI calls when a task ends, for calls that name none."""
 
     webhook_secret: HeaderSecret | None = Field(default=None, alias="PIAPI_WEBHOOK_SECRET")
-    """Secret that PiAPI sends along to the webhook, used when a call names no endpoint of its own."""
+    """Secret that PiAPI sends to the webhook, for calls that name no webhook of their own."""
 
     max_cost_usd: Decimal | None = Field(default=None, alias="PIAPI_MAX_COST_USD", ge=0)
-    """Most that one task may cost, in US dollars."""
+    """Maximum price of one task, in US dollars."""
 
     daily_budget_usd: Decimal | None = Field(default=None, alias="PIAPI_DAILY_BUDGET_USD", ge=0)
-    """Most that all tasks of a UTC day may cost together, in US dollars."""
+    """Maximum price of all tasks of a UTC day together, in US dollars."""
 
     state_dir: Folder | None = Field(default=None, alias="PIAPI_STATE_DIR")
-    """Folder of the ledger. Default: the user's state folder of the system."""
+    """Folder of the ledger. Default: the user's state folder on this system."""
 
     output_dir: Folder | None = Field(default=None, alias="PIAPI_OUTPUT_DIR")
-    """Folder in which results are saved. Default: `piapi-mcp` in the user's downloads folder."""
+    """Folder to save results in. Default: `piapi-mcp` in the user's downloads folder."""
 
     wait_seconds: float | None = Field(default=None, alias="PIAPI_WAIT_SECONDS", ge=0, le=600)
-    """Seconds that get_task waits when a call does not say. Default: what the client allows, at most 25."""
+    """Seconds that get_task waits if a call does not say. Default: as long as the client allows, at most 25."""
 
     access_token: HeaderSecret | None = Field(default=None, alias="PIAPI_MCP_ACCESS_TOKEN")
-    """Over HTTP: who brings it as a bearer token may use this server's own PiAPI key."""
+    """Over HTTP: clients that send this bearer token may use the server's own PiAPI key."""
 
     oauth_issuer: str | None = Field(default=None, alias="PIAPI_MCP_OAUTH_ISSUER", pattern=_SECURE_URL)
-    """Over HTTP: OAuth authorization server whose tokens let clients in."""
+    """Over HTTP: OAuth authorization server whose access tokens are accepted."""
 
     oauth_audience: str | None = Field(default=None, alias="PIAPI_MCP_OAUTH_AUDIENCE", pattern=_SECURE_URL)
-    """Over HTTP: URL that clients know this server by, such as https://mcp.example.com/mcp; tokens must name it."""
+    """Over HTTP: URL at which clients reach this server, such as https://mcp.example.com/mcp; tokens must name it."""
 
-    allowed_hosts: Names = Field(default=(), alias="PIAPI_MCP_ALLOWED_HOSTS")
-    """Over HTTP: names that clients call this server by, with commas between; `name:*` for any port."""
+    allowed_hosts: NameList = Field(default=(), alias="PIAPI_MCP_ALLOWED_HOSTS")
+    """Over HTTP: host names that clients use for this server, separated by commas; `name:*` for any port."""
 
-    allowed_origins: Names = Field(default=(), alias="PIAPI_MCP_ALLOWED_ORIGINS")
-    """Over HTTP: web pages that may call this server, such as https://app.example.com, with commas between."""
+    allowed_origins: NameList = Field(default=(), alias="PIAPI_MCP_ALLOWED_ORIGINS")
+    """Over HTTP: origins of web pages that may call this server, such as https://app.example.com, comma-separated."""
 
     requests_per_second: float = Field(default=30, alias="PIAPI_MCP_REQUESTS_PER_SECOND", ge=0)
-    """Over HTTP: requests a second that each key may make; 0 for any number."""
+    """Over HTTP: requests that each key may send per second; 0 for no limit."""
 
     previews: bool = Field(default=True, alias="PIAPI_PREVIEWS")
-    """Whether finished results are shown as small images in the conversation."""
+    """Whether to show small images of finished results in the conversation."""
 
     allowed_dirs: str | None = Field(default=None, alias="PIAPI_ALLOWED_DIRS")
-    """Folders in which local files may be read, separated as in PATH. Default: the home folder without hidden ones."""
+    """Folders whose files may be read, separated as in PATH. Default: the home folder without hidden folders."""
 
     @property
     def state_folder(self) -> Path:
-        """Folder of the ledger; it need not exist."""
+        """Folder of the ledger; it may not exist yet."""
         if self.state_dir is not None:
             return self.state_dir
         import platformdirs
@@ -126,7 +127,7 @@ class Settings(BaseModel):
 
     @property
     def output_folder(self) -> Path:
-        """Folder in which results are saved; it need not exist."""
+        """Folder to save results in; it may not exist yet."""
         if self.output_dir is not None:
             return self.output_dir
         import platformdirs
@@ -134,21 +135,21 @@ class Settings(BaseModel):
         return platformdirs.user_downloads_path() / "piapi-mcp"
 
     def for_sandbox(self, base_url: str) -> Self:
-        """Return these settings for the sandbox at *base_url*, which takes any key that begins with `sandbox`."""
+        """Return these settings for the sandbox at *base_url*, which accepts any key that begins with `sandbox`."""
         return self.model_copy(update={"base_url": base_url, "api_key": SecretStr("sandbox-local")})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings from *environ*, the only place where the environment is looked at.
+        """Read the settings from *environ*.
 
-        Empty values and placeholders that a client left standing (`${...}`) count as unset.
+        Empty values and placeholders that a client did not replace (`${...}`) count as unset.
 
         Raises:
-            SettingsError: If a value cannot be used.
+            SettingsError: If a value is not valid.
         """
         for unknown, hint in unknown_settings(environ).items():
-            _logger.warning("%s is no setting of piapi-mcp and is ignored.%s", unknown, hint)
-        names = _names()
+            _logger.warning("%s is not a setting of piapi-mcp and is ignored.%s", unknown, hint)
+        names = _variable_names()
         given = {name: environ[name].strip() for name in names if name in environ}
         try:
             return cls.model_validate({name: value for name, value in given.items() if not _is_unset(value)})
@@ -157,8 +158,8 @@ class Settings(BaseModel):
 
 
 def unknown_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the names in *environ* that look like settings and are none, each with a hint at what may be meant."""
-    names = _names()
+    """Return the names in *environ* that look like settings but are not, each with the nearest setting as a hint."""
+    names = _variable_names()
     found: dict[str, str] = {}
     for unknown in sorted(name for name in environ if name.startswith("PIAPI_") and name not in names):
         close = get_close_matches(unknown, names, n=1)
@@ -167,18 +168,20 @@ def unknown_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def unfilled_settings(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of settings in *environ* that hold a placeholder that nobody filled in, and count as unset."""
+    """Return the names of settings in *environ* that hold a placeholder that the client did not replace."""
     return [
-        name for name in _names() if environ.get(name, "").strip().startswith("${") and _is_unset(environ[name].strip())
+        name
+        for name in _variable_names()
+        if environ.get(name, "").strip().startswith("${") and _is_unset(environ[name].strip())
     ]
 
 
-def _names() -> list[str]:
+def _variable_names() -> list[str]:
     return [field.alias for field in Settings.model_fields.values() if field.alias]
 
 
 def _is_unset(value: str) -> bool:
-    """Say whether *value* is empty or a placeholder such as `${user_config.api_key}` that nobody filled in."""
+    """Return whether *value* is empty or a placeholder such as `${user_config.api_key}` that was not replaced."""
     return not value or (value.startswith("${") and value.endswith("}"))
 
 
@@ -201,5 +204,9 @@ _ALLOWED = {
 
 def _explain(name: object, given: Mapping[str, str]) -> str:
     if name in _SECRETS:
-        return f"{name} cannot be used: it holds spaces or characters that no key has. Copy it again, as it is shown."
-    return f"{name}={quote(given[str(name)])} cannot be used. Allowed: {_ALLOWED[str(name)]}. Set it, or leave it out."
+        return (
+            f"{name} is not valid: it contains spaces or characters that no key contains. Copy it again, exactly as it "
+            "is shown."
+        )
+    value = quote(given[str(name)])
+    return f"{name}={value} is not valid. Allowed: {_ALLOWED[str(name)]}. Correct it, or unset it."

@@ -1,1 +1,1 @@
-"""The server over HTTP: the application, who may use it, and how it stops."""
+"""Serving over HTTP: the application, authentication, rate limits, and graceful shutdown."""

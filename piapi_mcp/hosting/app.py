@@ -1,4 +1,4 @@
-"""The server over HTTP, for teams: `/mcp` (Streamable HTTP) and `/sse`; `/healthz` and `/readyz` for who watches it."""
+"""The HTTP application: `/mcp` (Streamable HTTP) and `/sse` for clients, `/healthz` and `/readyz` for monitoring."""
 
 import ipaddress
 import os
@@ -17,20 +17,20 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from piapi_mcp.errors import PiAPIError, SettingsError
-from piapi_mcp.hosting.auth import check_access, guard, metadata_routes
+from piapi_mcp.hosting.auth import check_auth_settings, oauth_metadata_routes, require_authentication
 from piapi_mcp.hosting.graceful_server import CallsInFlight
-from piapi_mcp.hosting.rate_limit import MAX_BODY_BYTES, Bounds
+from piapi_mcp.hosting.rate_limit import MAX_BODY_BYTES, RequestLimits
 from piapi_mcp.server.build import build_server
 from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.settings import LogLevel, Settings
 
-_LOOPBACK_NAMES = ("127.0.0.1:*", "localhost:*", "[::1]:*")
-_READINESS_KEPT_S = 3.0
-"""Whoever watches the server may ask often; PiAPI is asked seldom."""
+_LOOPBACK_HOSTS = ("127.0.0.1:*", "localhost:*", "[::1]:*")
+_READINESS_CACHE_S = 3.0
+"""Monitoring may poll `/readyz` often, so the result of the check on PiAPI and the ledger is cached."""
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can connect to *host*."""
+    """Return whether only this machine can connect to *host*."""
     if host == "localhost":
         return True
     try:
@@ -39,70 +39,71 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_exposure(settings: Settings, host: str) -> None:
-    """Let a server start that strangers cannot misuse.
+def check_listen_address(settings: Settings, host: str) -> None:
+    """Check that the server can safely listen on *host*.
 
     Raises:
-        SettingsError: If it would spend its own key for anybody, or not know the names that it is called by.
+        SettingsError: If anyone who can connect could spend the server's own key, or if the server does not know its
+            host names, which protect it from DNS rebinding.
     """
     if is_loopback(host):
         return
-    _check_own_key(settings, f"On {host}", "; or listen on 127.0.0.1")
+    _check_key_is_protected(settings, f"On {host}", "; or listen on 127.0.0.1")
     if not settings.allowed_hosts:
         raise SettingsError(
-            f"On {host} the server must know the names that clients call it by, or web pages could reach it. "
-            "Name each with --allowed-host, such as --allowed-host mcp.example.com:*"
+            f"On {host}, the server must know the host names that clients use; without them, any web page could reach "
+            "it. Pass each name with --allowed-host, such as --allowed-host mcp.example.com:*"
         )
 
 
-def _check_own_key(settings: Settings, where: str, otherwise: str = "") -> None:
+def _check_key_is_protected(settings: Settings, where: str, alternative: str = "") -> None:
     if settings.api_key is not None and settings.access_token is None and settings.oauth_issuer is None:
         raise SettingsError(
-            f"{where} anybody who can connect could spend PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, which "
-            "clients then send as a bearer token; or PIAPI_MCP_OAUTH_ISSUER and PIAPI_MCP_OAUTH_AUDIENCE; or unset "
-            f"PIAPI_API_KEY, so that each client brings its own key{otherwise}."
+            f"{where}, anyone who can connect could spend money with PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, which "
+            "clients then send as a bearer token; or set PIAPI_MCP_OAUTH_ISSUER and PIAPI_MCP_OAUTH_AUDIENCE; or unset "
+            f"PIAPI_API_KEY, so that each client sends its own key{alternative}."
         )
 
 
 def create_app() -> Starlette:
-    """Return the application with its settings from the environment, for ASGI servers and to be mounted in others.
+    """Build the application with settings from the environment, to run under an ASGI server or mount in another app.
 
     Raises:
-        SettingsError: If a setting cannot be used, or a key of its own could be spent by anybody: where the
-            application is served from, it cannot know.
+        SettingsError: If a setting is not valid, or if the settings do not protect the server's own key: the
+            application cannot know which address it is served on.
     """
     settings = Settings.from_env(os.environ)
-    _check_own_key(settings, "Served from here")
+    _check_key_is_protected(settings, "Under an ASGI server")
     return build_app(settings)
 
 
 def build_app(settings: Settings, *, log_level: LogLevel = "WARNING") -> Starlette:
-    """Return the application that serves the tools of PiAPI over both HTTP transports.
+    """Build the application that serves this project's tools over both HTTP transports.
 
     Raises:
-        SettingsError: If the settings for access contradict each other.
+        SettingsError: If the settings for authentication contradict each other.
     """
     pool = ServicePool(settings, over_http=True)
-    return wrap(build_server(settings, log_level=log_level, pool=pool), pool, settings)
+    return build_app_for_server(build_server(settings, log_level=log_level, pool=pool), pool, settings)
 
 
-def wrap(server: MCPServer[ServicePool], pool: ServicePool, settings: Settings) -> Starlette:
-    """Return the application that serves *server* over both HTTP transports, and closes *pool* at its end.
+def build_app_for_server(server: MCPServer[ServicePool], pool: ServicePool, settings: Settings) -> Starlette:
+    """Build the application that serves *server* over both HTTP transports and closes *pool* when it shuts down.
 
-    Its `state.pool` and `state.calls` are what is needed to end well, see `listening`.
+    `graceful_server` needs the application's `state.pool` and `state.calls` to shut down without losing a call.
 
     Raises:
-        SettingsError: If the settings for access contradict each other.
+        SettingsError: If the settings for authentication contradict each other.
     """
-    check_access(settings)
+    check_auth_settings(settings)
     calls = CallsInFlight()
     server.middleware.append(calls)
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
-        allowed_hosts=[*_LOOPBACK_NAMES, *settings.allowed_hosts],
-        allowed_origins=[*(f"http://{name}" for name in _LOOPBACK_NAMES), *settings.allowed_origins],
+        allowed_hosts=[*_LOOPBACK_HOSTS, *settings.allowed_hosts],
+        allowed_origins=[*(f"http://{name}" for name in _LOOPBACK_HOSTS), *settings.allowed_origins],
     )
-    # Stateless, so that any replica can answer; replies as event streams, so that progress reaches the client.
+    # Stateless, so that any replica can answer; responses are event streams, so that progress reaches the client.
     streamable = server.streamable_http_app(
         stateless_http=True, transport_security=security, max_request_body_size=MAX_BODY_BYTES
     )
@@ -117,20 +118,20 @@ def wrap(server: MCPServer[ServicePool], pool: ServicePool, settings: Settings) 
     app = Starlette(
         lifespan=lifespan,
         routes=[
-            Route("/healthz", _alive),
-            Route("/readyz", _Readiness(settings)),
-            *metadata_routes(settings),
-            Mount("/", app=guard(Router([*streamable.routes, *sse.routes]), settings)),
+            Route("/healthz", _healthz),
+            Route("/readyz", _ReadinessCheck(settings)),
+            *oauth_metadata_routes(settings),
+            Mount("/", app=require_authentication(Router([*streamable.routes, *sse.routes]), settings)),
         ],
-        middleware=[*_for_browsers(settings), Middleware(Bounds, per_second=settings.requests_per_second)],
+        middleware=[*_cors_middleware(settings), Middleware(RequestLimits, per_second=settings.requests_per_second)],
     )
     app.state.pool = pool
     app.state.calls = calls
     return app
 
 
-def _for_browsers(settings: Settings) -> list[Middleware]:
-    """Return what tells browsers that the allowed pages may read the answers, refusals included."""
+def _cors_middleware(settings: Settings) -> list[Middleware]:
+    """Return the middleware that lets web pages of the allowed origins read the responses, errors included."""
     if not settings.allowed_origins:
         return []
     return [
@@ -144,12 +145,12 @@ def _for_browsers(settings: Settings) -> list[Middleware]:
     ]
 
 
-async def _alive(_request: Request) -> Response:
+async def _healthz(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-class _Readiness:
-    """Tells whether PiAPI and the ledger can be reached, or could some seconds ago."""
+class _ReadinessCheck:
+    """Reports whether PiAPI and the ledger can be reached, at most a few seconds late."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -157,7 +158,7 @@ class _Readiness:
         self._checked_at_s = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if time.monotonic() - self._checked_at_s > _READINESS_KEPT_S:
+        if time.monotonic() - self._checked_at_s > _READINESS_CACHE_S:
             self._reason = await self._check()
             self._checked_at_s = time.monotonic()
         status = {"status": "not ready", "reason": self._reason} if self._reason else {"status": "ok"}

@@ -1,4 +1,4 @@
-"""The socket that the HTTP server listens on, and an end without loss: no new work, running calls answered."""
+"""Runs the HTTP server and shuts it down gracefully: it accepts no new calls, and answers those that are running."""
 
 import asyncio
 import socket
@@ -14,53 +14,53 @@ from typing_extensions import override
 from piapi_mcp.errors import SettingsError
 
 _SHUTDOWN_S = 8
-"""How long running calls may still be answered when the server is told to end, in seconds."""
+"""Time in which running calls may still be answered after the process was asked to stop."""
 _FLUSH_S = 0.2
-"""How long an answer may take to its client's connection, in seconds."""
+"""Time for the last response to be written to its client's connection."""
 
 
 class CallsInFlight:
-    """Middleware that knows whether a call is still to be answered."""
+    """MCP middleware that counts the tool calls that are not yet answered."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Answer a request, and count it meanwhile."""
+        """Handle a request, and count it while it runs if it is a tool call."""
         if ctx.method != "tools/call":
             return await call_next(ctx)
         self._count += 1
-        self._none.clear()
+        self._is_idle.clear()
         try:
             return await call_next(ctx)
         finally:
             self._count -= 1
             if not self._count:
-                self._none.set()
+                self._is_idle.set()
 
-    async def answered(self) -> None:
-        """Return as soon as no call is left."""
-        await self._none.wait()
+    async def wait_until_idle(self) -> None:
+        """Return as soon as no call is running."""
+        await self._is_idle.wait()
 
 
 def serve(app: Starlette, host: str, port: int, *, on_listening: Callable[[int], None]) -> None:
-    """Serve *app* until the process is told to end; *on_listening* hears the port.
+    """Serve *app* until the process is asked to stop; *on_listening* is called with the port once it is open.
 
     Raises:
-        SettingsError: If *host* and *port* cannot be listened on.
+        SettingsError: If the server cannot listen on *host* and *port*.
     """
-    # By itself it would cut off every answer that is under way as soon as the process is told to end.
+    # By default, sse-starlette cuts off every open response as soon as the process is asked to stop.
     AppStatus.disable_automatic_graceful_drain()
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
-    with _bind(host, port) as listening:
-        on_listening(listening.getsockname()[1])
-        _Server(config, app).run(sockets=[listening])
+    with _open_socket(host, port) as listener:
+        on_listening(listener.getsockname()[1])
+        _GracefulServer(config, app).run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
-    """Lets running calls be answered before it ends the streams that stay open for ever."""
+class _GracefulServer(uvicorn.Server):
+    """Lets running calls be answered before it closes the event streams, which would stay open for ever."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
         super().__init__(config)
@@ -74,27 +74,27 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         self._app.state.pool.end_waits()
-        await self._app.state.calls.answered()
+        await self._app.state.calls.wait_until_idle()
         await asyncio.sleep(_FLUSH_S)
         AppStatus.should_exit = True
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on *host* and *port*, 0 for any that is free.
+def _open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on *host* and *port*; port 0 means any free port.
 
     Raises:
-        SettingsError: If that cannot be had.
+        SettingsError: If the server cannot listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, for asyncio sends at once only on sockets that say they are TCP.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # The protocol is stated explicitly: asyncio sets TCP_NODELAY only on sockets that are declared as TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen()  # who connects as soon as the address is told is not turned away
+        listener.bind((host, port))
+        listener.listen()  # before the address is announced, so that a client can connect as soon as it knows it
     except (OSError, OverflowError) as error:
-        listening.close()
+        listener.close()
         raise SettingsError(
-            f"{host}:{port} cannot be listened on ({error}). Choose another --host or --port."
+            f"The server cannot listen on {host}:{port} ({error}). Choose another --host or --port."
         ) from None
-    return listening
+    return listener

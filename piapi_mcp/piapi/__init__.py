@@ -1,1 +1,1 @@
-"""What PiAPI says: its products, limits and prices, its replies, and the HTTP client that asks."""
+"""PiAPI: its products, limits and prices, its responses, and the HTTP client."""

@@ -1,11 +1,10 @@
-"""The HTTP client: one method for each of PiAPI's endpoints, every failure one of our errors.
+"""The HTTP client: one method for each PiAPI endpoint. Every failure is raised as one of our errors.
 
-A submission is sent once. Reads are tried again, with growing pauses and jitter.
+A submission is sent once; reads are retried.
 """
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +13,13 @@ from pydantic import SecretStr
 
 from piapi_mcp.errors import RateLimitedError, RefusedError, UnreachableError
 from piapi_mcp.piapi.catalog import Product, ServiceMode
-from piapi_mcp.piapi.error_mapping import outcome_unknown, refusal, transport_error, unknown_task, unreachable
+from piapi_mcp.piapi.error_mapping import (
+    map_refusal,
+    map_transport_error,
+    outcome_unknown_error,
+    unknown_task_error,
+    unreachable_error,
+)
 from piapi_mcp.piapi.models import (
     Account,
     HistoryRow,
@@ -23,35 +28,32 @@ from piapi_mcp.piapi.models import (
     parse_history,
     parse_task,
 )
-from piapi_mcp.piapi.response import Reply, redact
-from piapi_mcp.piapi.streaming_json import Base64Media, json_body
+from piapi_mcp.piapi.response import ApiResponse, redact
+from piapi_mcp.piapi.retry import Sleep, retry
+from piapi_mcp.piapi.streaming_json import encode_json
 
-UPLOAD_URL = "https://upload.theapi.app"  # [D] file upload page
 _READ_PAUSES_S = (0.5, 1.5)
-"""Pauses before a read is tried again, give or take 30 %."""
-_MAX_RETRY_AFTER_S = 10.0
-"""A longer `Retry-After` is handed to the caller instead of being waited for."""
+# [? 2026-11] The response for an unknown task id is not documented: a bad request or not found is assumed.
 _UNKNOWN_TASK_CODES = (400, 404)
-"""What PiAPI answers for an id it does not know is not documented [?]: a bad request, or not found."""
 _READ_TIMEOUT = httpx.Timeout(10)
 _READ_DEADLINE_S = 20.0
-"""Longest time for a read with all its attempts: clients give up on a call after 60 seconds, which may hold three."""
+"""Maximum time for a read with all its retries: clients give up on a call after 60 s, which may need three reads."""
 _SUBMIT_TIMEOUT_S = 60.0
 _DEADLINE_S = 120.0
-"""Longest time for one request as a whole: a server that trickles never runs into the timeouts above."""
+"""Maximum time for one request as a whole: a server that sends a few bytes at a time never hits the timeouts above."""
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What PiAPI calls `config`: who pays, and whom it tells when the task ends."""
+    """PiAPI's `config`: who pays for a task, and which webhook is called when it ends."""
 
     service_mode: ServiceMode | None = None
     webhook_endpoint: str | None = None
     webhook_secret: SecretStr | None = None
 
     def payload(self) -> dict[str, object]:
-        """Return the JSON object that PiAPI expects, without what is not set."""
-        # [D] Midjourney upscale page: an absent service_mode means the account's own setting
+        """Return the JSON object that PiAPI expects, without the fields that are not set."""
+        # [D 2024-10] Midjourney upscale page: without service_mode, the account's own setting applies
         config: dict[str, object] = {}
         if self.service_mode:
             config["service_mode"] = self.service_mode
@@ -65,20 +67,18 @@ NO_CONFIG = TaskConfig()
 
 
 class PiAPIClient:
-    """Speaks to PiAPI with one key. Use it as an async context manager, or call `close`."""
+    """Sends requests to PiAPI with one key. Use it as an async context manager, or call `close`."""
 
     def __init__(
         self,
         api_key: SecretStr,
         *,
         base_url: str,
-        upload_url: str = UPLOAD_URL,
         submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url.rstrip("/")
-        self._upload_url = upload_url.rstrip("/")
         self._submit_timeout = httpx.Timeout(submit_timeout_s, connect=10)
         self._sleep = sleep
         # A loopback address is never behind a proxy, whatever the environment says.
@@ -102,12 +102,14 @@ class PiAPIClient:
         task_input: Mapping[str, object],
         config: TaskConfig = NO_CONFIG,
     ) -> RemoteTask:
-        """Submit a task, once; a `Base64Media` in *task_input* is streamed.
+        """Submit a task once. A `Base64Media` in *task_input* is streamed.
+
+        The request is never repeated here: PiAPI has no idempotency key, so a second one may be charged again.
 
         Raises:
-            RefusedError: PiAPI said no; nothing was bought.
+            RefusedError: PiAPI refused the submission; nothing was bought.
             UnreachableError: The request never left; nothing was bought.
-            OutcomeUnknownError: Nobody can say whether it was bought.
+            OutcomeUnknownError: Whether the task was bought is unknown.
         """
         payload: dict[str, object] = {
             "model": product.model,
@@ -116,155 +118,129 @@ class PiAPIClient:
         }
         if settings := config.payload():
             payload["config"] = settings
-        request = self._post(f"{self._base_url}/api/v1/task", payload)
-        reply = await self._exchange(request, buying=True, webhook_secret=config.webhook_secret)
-        task = parse_task(reply.data) if reply.is_success else None
-        if task is not None:
-            return task
-        if reply.is_success:
-            raise outcome_unknown(f"HTTP {reply.status} without a task id")
-        raise refusal(reply, buying=True, model=product.model)
+        body = encode_json(payload)
+        request = self._http.build_request(
+            "POST",
+            f"{self._base_url}/api/v1/task",
+            headers={"content-type": "application/json", "content-length": str(body.length_bytes)},
+            content=body.blocks(),
+            timeout=self._submit_timeout,
+        )
+        response = await self._send(request, is_submission=True, webhook_secret=config.webhook_secret)
+        if not response.is_success:
+            raise map_refusal(response, is_submission=True, model=product.model)
+        task = parse_task(response.data)
+        if task is None:
+            raise outcome_unknown_error(f"HTTP {response.status} without a task id")
+        return task
 
     async def read_task(self, task_id: str) -> RemoteTask:
-        """Look at a task. *task_id* must have been checked for form: it becomes part of the URL.
+        """Read a task. The form of *task_id* must have been checked: it becomes part of the URL.
 
         Raises:
-            UnknownTaskError: PiAPI does not know the task, or not with this key.
-            RefusedError: PiAPI said no for another reason.
-            UnreachableError: No usable answer.
+            UnknownTaskError: PiAPI does not show a task with that id to this key.
+            RefusedError: PiAPI refused the request for another reason.
+            UnreachableError: PiAPI gave no usable answer.
         """
         try:
-            reply = await self._read(f"/api/v1/task/{task_id}")
+            response = await self._read(f"/api/v1/task/{task_id}")
         except RefusedError as error:
             if type(error) is RefusedError and error.status in _UNKNOWN_TASK_CODES:
-                raise unknown_task(task_id, error) from error
+                raise unknown_task_error(task_id, error) from error
             raise
-        task = parse_task(reply.data)
+        task = parse_task(response.data)
         if task is None:
-            raise unreachable(f"HTTP {reply.status} without a task")
+            raise unreachable_error(f"HTTP {response.status} without a task")
         return task
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask PiAPI to cancel a pending task.
 
         Raises:
-            RefusedError: PiAPI said no.
-            UnreachableError: No usable answer: the task may or may not be cancelled.
+            RefusedError: PiAPI refused to cancel it.
+            UnreachableError: PiAPI gave no usable answer; whether the task was cancelled is unknown.
         """
-        # [D] cancel task page: only a pending task; not documented for the toolkits
+        # [D 2026-11] cancel task page: only a pending task can be cancelled; not documented for the toolkits
         request = self._http.build_request("DELETE", f"{self._base_url}/api/v1/task/{task_id}")
-        reply = await self._exchange(request)
-        if not reply.is_success:
-            raise refusal(reply, buying=False)
+        response = await self._send(request)
+        if not response.is_success:
+            raise map_refusal(response, is_submission=False)
 
     async def read_account(self) -> Account:
         """Read the balance and the plan.
 
         Raises:
-            RefusedError: PiAPI said no.
-            UnreachableError: No usable answer.
+            RefusedError: PiAPI refused the request.
+            UnreachableError: PiAPI gave no usable answer.
         """
         return parse_account((await self._read("/account/info")).data)
 
     async def read_history(
         self,
         *,
-        page: int = 1,
         page_size: int = 20,
         model: str | None = None,
         since_s: int | None = None,
     ) -> tuple[HistoryRow, ...]:
-        """Read one page of the account's tasks, newest first.
+        """Read the account's newest tasks, newest first.
 
         Args:
-            page: From 1.
-            page_size: 10 to 100.
-            model: PiAPI's short name, such as `mj` or `video_toolkit`; None for all.
-            since_s: Unix time in seconds of the oldest task wanted.
+            page_size: Maximum number of tasks, 10 to 100.
+            model: PiAPI's short name of the model, such as `mj` or `video_toolkit`; None for all.
+            since_s: Unix time in seconds; older tasks are left out.
 
         Raises:
-            RefusedError: PiAPI said no.
-            UnreachableError: No usable answer.
+            RefusedError: PiAPI refused the request.
+            UnreachableError: PiAPI gave no usable answer.
         """
-        query: dict[str, str | int] = {"page": page, "page_size": page_size}  # [D] user task history page
+        query: dict[str, str | int] = {"page": 1, "page_size": page_size}  # [D 2026-11] user task history page
         if model:
             query["model"] = model
         if since_s is not None:
             query["start_time"] = since_s
         return parse_history((await self._read("/api/open/tasks/histories", query)).data)
 
-    async def upload(self, file_name: str, media: Base64Media) -> str:
-        """Put a file on PiAPI's own storage for 24 hours and return its URL.
-
-        Raises:
-            RefusedError: PiAPI said no; with status 403 the account's plan does not include uploads.
-            UnreachableError: No usable answer.
-        """
-        # [D] file upload page: at most 10 MB, Creator plan and above
-        url = f"{self._upload_url}/api/ephemeral_resource"
-        reply = await self._exchange(self._post(url, {"file_name": file_name, "file_data": media}))
-        if not reply.is_success:
-            raise refusal(reply, buying=False)
-        found = reply.data.get("url")  # [D] in data.url, [C] at the top
-        if not isinstance(found, str) or not found:
-            raise unreachable(f"HTTP {reply.status} without a url")
-        return found
-
     async def ping(self) -> None:
-        """Return if PiAPI answers at all, whatever it says.
+        """Check that PiAPI answers at all, with any status.
 
         Raises:
             UnreachableError: It does not.
         """
-        await self._exchange(self._http.build_request("GET", self._base_url))
+        await self._send(self._http.build_request("GET", self._base_url))
 
-    async def _read(self, path: str, query: Mapping[str, str | int] | None = None) -> Reply:
+    async def _read(self, path: str, query: Mapping[str, str | int] | None = None) -> ApiResponse:
+        async def read_once() -> ApiResponse:
+            response = await self._send(self._http.build_request("GET", self._base_url + path, params=query))
+            if not response.is_success:
+                raise map_refusal(response, is_submission=False)
+            if response.json is None:
+                reason = f"HTTP {response.status} with a body that is not JSON"
+                raise unreachable_error(reason, retry_after_s=response.retry_after_s)
+            return response
+
+        retried = (UnreachableError, RateLimitedError)
         try:
             async with asyncio.timeout(_READ_DEADLINE_S):
-                return await self._read_patiently(path, query)
+                return await retry(read_once, pauses_s=_READ_PAUSES_S, sleep=self._sleep, errors=retried)
         except TimeoutError:
-            raise unreachable("no answer in time") from None
+            raise unreachable_error("no answer in time") from None
 
-    async def _read_patiently(self, path: str, query: Mapping[str, str | int] | None) -> Reply:
-        for pause_s in (*_READ_PAUSES_S, None):
-            reply: Reply | None = None
-            try:
-                reply = await self._exchange(self._http.build_request("GET", self._base_url + path, params=query))
-                if not reply.is_success:
-                    raise refusal(reply, buying=False)
-                if reply.json is None:
-                    raise unreachable(f"HTTP {reply.status} with something else than JSON")
-            except (UnreachableError, RateLimitedError):
-                asked_s = (reply.retry_after_s if reply else None) or 0.0
-                if pause_s is None or asked_s > _MAX_RETRY_AFTER_S:
-                    raise
-            else:
-                return reply
-            await self._sleep(max(asked_s, pause_s * random.uniform(0.7, 1.3)))  # noqa: S311 -- jitter, not a secret
-        raise AssertionError  # the last attempt has returned or raised
-
-    def _post(self, url: str, payload: Mapping[str, object]) -> httpx.Request:
-        body = json_body(payload)
-        headers = {"content-type": "application/json", "content-length": str(body.length_bytes)}
-        return self._http.build_request(
-            "POST", url, headers=headers, content=body.blocks(), timeout=self._submit_timeout
-        )
-
-    async def _exchange(
-        self, request: httpx.Request, *, buying: bool = False, webhook_secret: SecretStr | None = None
-    ) -> Reply:
-        """Send *request* and read the whole reply."""
+    async def _send(
+        self, request: httpx.Request, *, is_submission: bool = False, webhook_secret: SecretStr | None = None
+    ) -> ApiResponse:
+        """Send *request* with the key and read the whole response."""
         key = self._api_key.get_secret_value()
-        request.headers["x-api-key"] = key  # [D] unified API schema
+        request.headers["x-api-key"] = key  # [D 2026-11] unified API schema
         secrets = (key, webhook_secret.get_secret_value() if webhook_secret else "")
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 response = await self._http.send(request)
         except TimeoutError:
-            raise transport_error(httpx.ReadTimeout(f"no full reply in {_DEADLINE_S:.0f} s"), buying=buying) from None
+            timeout = httpx.ReadTimeout(f"no complete response in {_DEADLINE_S:.0f} s")
+            raise map_transport_error(timeout, is_submission=is_submission) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise transport_error(error, buying=buying) from error
-        return Reply(
+            raise map_transport_error(error, is_submission=is_submission) from error
+        return ApiResponse(
             status=response.status_code,
             reason=response.reason_phrase,
             headers={name.lower(): value for name, value in response.headers.items()},

@@ -1,7 +1,7 @@
-"""PiAPI's replies, taken apart into values with one meaning each.
+"""Parses the JSON of PiAPI's responses into typed models.
 
 The documentation and the live service differ in small ways (case of words, nulls, zero times, strings for objects).
-All of that ends here: the rest of the code never sees a raw reply.
+These differences are resolved here: the rest of the code never sees PiAPI's JSON.
 """
 
 import math
@@ -16,35 +16,36 @@ from piapi_mcp.piapi.catalog import POINTS_PER_USD
 
 Json = Mapping[str, object]
 
-# [D] unified API schema. A word that is not listed counts as still running and is shown as it is.
+# [D 2026-11] unified API schema. A status that is not listed counts as still running and is shown unchanged.
 COMPLETED = "completed"
 FAILED = "failed"
-CANCELLED = ("cancelled", "canceled")  # [?] what a cancelled task is called is not documented
-_LONGEST_INPUT_CHARS = 2000
+CANCELLED = ("cancelled", "canceled")  # [? 2026-11] the status of a cancelled task is not documented
+_MAX_INPUT_FIELD_CHARS = 2000
+"""A longer field of the input is taken for media and left out."""
 
 
 @dataclass(frozen=True)
 class RemoteTask:
-    """A task as PiAPI tells it. The request's `config` is left out on purpose: it echoes the webhook secret."""
+    """A task as PiAPI returns it. The request's `config` is left out on purpose: it echoes the webhook secret."""
 
     task_id: str
     status: str = "pending"
-    """Lower case: pending, processing, staged, completed, failed, or a word that PiAPI added since."""
+    """In lower case: pending, processing, staged, completed, failed, or a status that this project does not know."""
     model: str | None = None
     task_type: str | None = None
     task_input: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The short fields of what was asked for, as far as PiAPI repeats them; no media."""
+    """The short fields of the input, as far as PiAPI echoes them; no media."""
     progress_percent: int | None = None
-    """0-100; only Midjourney tells it."""
+    """0-100; only Midjourney reports it."""
     result_urls: tuple[str, ...] = ()
     result_base64: str | None = field(default=None, repr=False)
-    """The result itself, which the image toolkit may send instead of a link."""
+    """The result as base64, which the image toolkit may send instead of a URL."""
     actions: tuple[str, ...] = ()
-    """What Midjourney offers to do next with the result, such as `upscale1` or `upscale_subtle`."""
+    """Follow-ups that Midjourney offers for the result, such as `upscale1` or `upscale_subtle`."""
     frozen_usd: Decimal | None = None
-    """Price set aside when the task was accepted."""
+    """Price that PiAPI reserved when it accepted the task."""
     consumed_usd: Decimal | None = None
-    """Price taken so far; final once the task has ended."""
+    """Price charged so far; final once the task has ended."""
     error: str | None = None
     logs: tuple[str, ...] = ()
     created_at: datetime | None = None
@@ -53,12 +54,12 @@ class RemoteTask:
 
     @property
     def is_done(self) -> bool:
-        """Whether the task has ended, well or badly."""
+        """Whether the task has ended, successfully or not."""
         return self.status in (COMPLETED, FAILED, *CANCELLED)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether it ended because somebody cancelled it."""
+        """Whether the task was cancelled."""
         return self.status in CANCELLED
 
     @property
@@ -68,7 +69,7 @@ class RemoteTask:
 
 
 def parse_task(data: Json) -> RemoteTask | None:
-    """Return the task in *data*, or None when there is no task id in it."""
+    """Return the task in *data*; None when it has no task id."""
     task_id = _text(data.get("task_id"))
     if task_id is None:
         return None
@@ -76,14 +77,14 @@ def parse_task(data: Json) -> RemoteTask | None:
     usage = _mapping(meta.get("usage"))
     return RemoteTask(
         task_id=task_id,
-        # [R] real replies are lower case, the schema's words are capitalised: compared without case
+        # [R 2026-11] real responses use lower case; [D 2026-11] the schema capitalises the words
         status=(_text(data.get("status")) or "pending").lower(),
         model=_text(data.get("model")),
         task_type=_text(data.get("task_type")),
         task_input=_short_fields(data.get("input")),
         progress_percent=_percent(output.get("progress")),
         result_urls=_result_urls(output),
-        result_base64=_text(output.get("image_base64")),  # [C]
+        result_base64=_text(output.get("image_base64")),  # [C 2026-11]
         actions=_texts(output.get("actions")),
         frozen_usd=points_to_usd(usage.get("frozen")),
         consumed_usd=points_to_usd(usage.get("consume")),
@@ -102,18 +103,18 @@ class Account:
     name: str | None
     plan: str | None
     balance_usd: Decimal | None
-    """Dollars that can be spent, credit packs included as PiAPI counts them."""
+    """Dollars that can be spent; PiAPI includes credit packs."""
     frozen_usd: Decimal | None
-    """Dollars set aside for tasks that have not ended."""
+    """Dollars reserved for tasks that have not ended."""
     max_concurrent_tasks: int | None
-    """How many tasks the plan lets run at once."""
+    """Number of tasks that the plan lets run at once."""
 
 
 def parse_account(data: Json) -> Account:
-    """Return the account in *data*; what is missing or of another kind is None."""
+    """Return the account in *data*; a field that is missing or of an unexpected type is None."""
     wallet = _mapping(data.get("wallet"))
-    balance_usd = _number(data.get("equivalent_in_usd"))  # [D] account info page
-    concurrency = _number(data.get("max_concurrent_task_count"))  # [R]
+    balance_usd = _number(data.get("equivalent_in_usd"))  # [D 2026-11] account info page
+    concurrency = _number(data.get("max_concurrent_task_count"))  # [R 2026-11]
     return Account(
         name=_text(data.get("name")) or _text(data.get("account_name")),
         plan=_text(data.get("plan")),
@@ -125,12 +126,12 @@ def parse_account(data: Json) -> Account:
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """One line of the account's task history; the result is not in it: read the task for that."""
+    """One row of the account's task history. It has no result; read the task for that."""
 
     task_id: str
     model: str | None
     action: str | None
-    """What the task does, in PiAPI's words, such as `imagine` or `upscale`."""
+    """Kind of work, in PiAPI's words, such as `imagine` or `upscale`."""
     status: str
     """As in `RemoteTask`."""
     usage_usd: Decimal | None
@@ -155,33 +156,33 @@ def parse_history(data: Json) -> tuple[HistoryRow, ...]:
 
 
 def _snake_case(row: Json) -> Json:
-    # [?] the documentation and client code disagree on `task_id` or `taskId`: both are read
+    # [? 2026-11] the documentation and client code disagree on `task_id` or `taskId`, so both are read
     return {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): value for name, value in row.items()}
 
 
 def points_to_usd(points: object) -> Decimal | None:
-    """Convert PiAPI's points to dollars, exactly; None when *points* is no number."""
+    """Convert PiAPI's points to dollars exactly; None when *points* is not a number."""
     number = _number(points)
     return None if number is None else number / POINTS_PER_USD
 
 
 def parse_time(value: object) -> datetime | None:
-    """Read an RFC 3339 time; None for absent, unreadable, and for Go's zero time, which means "not yet"."""
+    """Parse an RFC 3339 time; None when it is absent, invalid, or Go's zero time, which means "not yet"."""
     text = _text(value)
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)  # cuts nanoseconds to microseconds
+        moment = datetime.fromisoformat(text)  # truncates nanoseconds to microseconds
     except ValueError:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment if moment.year > 1 else None  # [R] 0001-01-01T00:00:00Z = not yet
+    return moment if moment.year > 1 else None  # [D/R 2026-11] 0001-01-01T00:00:00Z = not yet
 
 
 def error_text(error: object) -> str | None:
-    """Return what PiAPI says went wrong, or None. Code 0 and empty texts mean that nothing did."""
+    """Return PiAPI's description of an error; None when code 0 and empty texts mean that there is none."""
     fields = _mapping(error)
-    # [C] `raw_message` often holds the cause that `message` hides
+    # [C 2026-11] `raw_message` often holds the cause that `message` hides
     words = [_text(fields.get(name)) for name in ("message", "raw_message", "detail")]
     distinct = list(dict.fromkeys(word for word in words if word))
     if distinct:
@@ -191,7 +192,9 @@ def error_text(error: object) -> str | None:
 
 
 def _result_urls(output: Json) -> tuple[str, ...]:
-    # [R] Midjourney: image_url, image_urls (null in practice); [C] video: video_url, [?] video; [C] image: image_url
+    # [R 2026-11] Midjourney: image_url, image_urls (null in practice)
+    # [C 2026-11] video: video_url; image: image_url
+    # [? 2026-11] video: video
     candidates = [
         output.get("image_url"),
         output.get("video_url"),
@@ -207,7 +210,7 @@ def _short_fields(value: object) -> Mapping[str, str]:
     return {
         name: str(item)
         for name, item in fields
-        if isinstance(item, str | int) and len(str(item)) <= _LONGEST_INPUT_CHARS
+        if isinstance(item, str | int) and len(str(item)) <= _MAX_INPUT_FIELD_CHARS
     }
 
 
@@ -227,7 +230,8 @@ def _text(value: object) -> str | None:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Return the strings of a list; an object in it (logs are documented so) stands for its message."""
+    """Return the strings in a list; an object in it is replaced by its message."""
+    # [D 2026-11] `logs` is a list of objects; [R 2026-11] in real responses it is a list of strings, or null
     found = (_text(item) or error_text(item) for item in _items(value))
     return tuple(text for text in found if text)
 

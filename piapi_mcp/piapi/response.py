@@ -1,4 +1,4 @@
-"""One HTTP reply of PiAPI, with every secret of the request blotted out before anybody reads it."""
+"""One HTTP response of PiAPI, with every secret of the request redacted before any other code reads it."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from typing import cast
 from piapi_mcp.piapi.models import Json
 
 _MIN_SECRET_CHARS = 6
-"""A shorter secret cannot be told from ordinary text in a reply."""
+"""A shorter secret is not redacted, because ordinary text may contain it."""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A reply, read to its end."""
+class ApiResponse:
+    """A response, read to its end."""
 
     status: int
     reason: str
@@ -26,8 +26,8 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """The status that counts: the body's own `code` where a success on the outside carries a failure inside."""
-        # [C] `code` in the body follows HTTP
+        """The effective status: the body's `code` where a success status carries a failure in its body."""
+        # [C 2026-11] `code` in the body follows HTTP
         code = (self.json or {}).get("code")
         if self.status < HTTPStatus.BAD_REQUEST and isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST:
             return code
@@ -35,13 +35,13 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
-        """Whether PiAPI did what was asked, as far as the status tells."""
+        """Whether the effective status is a success."""
         return HTTPStatus.OK <= self.code < HTTPStatus.MULTIPLE_CHOICES
 
     @cached_property
     def json(self) -> Json | None:
-        """The JSON object in the body; None for HTML, plain text and everything else that is no object."""
-        # [R] some paths answer plain text or HTML, whatever the header says
+        """The JSON object in the body; None for HTML, plain text and JSON that is not an object."""
+        # [R 2026-11] some paths answer plain text or HTML, whatever the content-type header says
         try:
             body: object = json.loads(self.content)
         except ValueError:
@@ -50,8 +50,8 @@ class Reply:
 
     @property
     def data(self) -> Json:
-        """The envelope's `data`, or the whole object where PiAPI sends it bare."""
-        # [D] the video upscale page shows a bare {"task_id": …}; everything else comes in an envelope
+        """The `data` of PiAPI's envelope, or the whole object where PiAPI sends it without an envelope."""
+        # [D 2025-02] the video upscale page shows a bare {"task_id": …}; everything else comes in an envelope
         body = self.json or {}
         data = body.get("data")
         return cast("Json", data) if isinstance(data, dict) else body
@@ -68,13 +68,16 @@ class Reply:
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds of a `Retry-After` header; None when absent, unreadable or a date (which would trust two clocks)."""
+        """Seconds of the `Retry-After` header.
+
+        None when the header is absent or unreadable, and for a date, which is only right if both clocks are.
+        """
         value = self.headers.get("retry-after", "")
         return float(value) if value.isascii() and value.isdigit() else None
 
 
 def redact(content: bytes, secrets: Iterable[str]) -> bytes:
-    """Return *content* without any of *secrets*, plain or as JSON spells them."""
+    """Return *content* without any of *secrets*, whether as plain text or escaped as in JSON."""
     for secret in secrets:
         if len(secret) >= _MIN_SECRET_CHARS:
             for spelling in {secret, json.dumps(secret)[1:-1]}:

@@ -1,4 +1,4 @@
-"""Request bodies: JSON in which a file stands as base64 without ever being in memory as a whole."""
+"""JSON request bodies that stream a file as base64, so that the file is never in memory as a whole."""
 
 import json
 import uuid
@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class Base64Media(Protocol):
-    """A file that can be read as base64, block by block, as often as wanted."""
+    """A file that can be read as base64, block by block, any number of times."""
 
     @property
     def base64_length(self) -> int:
@@ -23,7 +23,7 @@ class Base64Media(Protocol):
 
 @dataclass(frozen=True)
 class JsonBody:
-    """A JSON object to send; at most one `Base64Media` in it is streamed in its place."""
+    """A JSON object in three parts: what precedes the streamed file, the file, and what follows it."""
 
     head: bytes
     media: Base64Media | None = None
@@ -31,7 +31,7 @@ class JsonBody:
 
     @property
     def length_bytes(self) -> int:
-        """Exact length, so that no chunked encoding is needed."""
+        """Exact length, so that the request needs no chunked encoding."""
         return len(self.head) + len(self.tail) + (self.media.base64_length if self.media else 0)
 
     async def blocks(self) -> AsyncIterator[bytes]:
@@ -43,21 +43,21 @@ class JsonBody:
         yield self.tail
 
 
-def json_body(payload: Mapping[str, object]) -> JsonBody:
+def encode_json(payload: Mapping[str, object]) -> JsonBody:
     """Return *payload* as a request body.
 
     Raises:
-        TypeError: If a value is neither JSON nor a `Base64Media`, or if there are two of these.
+        TypeError: If a value is neither JSON nor a `Base64Media`, or if there is more than one `Base64Media`.
     """
-    # Random, so that no text of a caller can be taken for it; base64 needs no escaping in JSON.
-    slot = uuid.uuid4().hex
+    # Random, so that it cannot occur in a caller's text; base64 needs no escaping in JSON.
+    placeholder = uuid.uuid4().hex
     media: list[Base64Media] = []
 
-    def place(value: object) -> str:
+    def replace_media(value: object) -> str:
         if not isinstance(value, Base64Media) or media:
             raise TypeError(f"{type(value).__name__} cannot be sent")
         media.append(value)
-        return slot
+        return placeholder
 
-    head, _, tail = json.dumps(payload, default=place).partition(slot)
+    head, _, tail = json.dumps(payload, default=replace_media).partition(placeholder)
     return JsonBody(head.encode(), media[0] if media else None, tail.encode())

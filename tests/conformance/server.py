@@ -5,7 +5,7 @@ import sys
 from fixtures import add_resources_and_prompts, build_tools
 from jobs import Jobs, build_job_tools
 
-from piapi_mcp.hosting.app import wrap
+from piapi_mcp.hosting.app import build_app_for_server
 from piapi_mcp.hosting.graceful_server import serve
 from piapi_mcp.server.build import build_server
 from piapi_mcp.server.service_pool import ServicePool
@@ -18,7 +18,7 @@ def main() -> None:
     pool, jobs = ServicePool(settings, over_http=True), Jobs()
     server = build_server(settings, pool=pool, tools=[*build_tools(), *build_job_tools(jobs)], tasks=jobs)
     add_resources_and_prompts(server)
-    serve(wrap(server, pool, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True))
+    serve(build_app_for_server(server, pool, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True))
 
 
 if __name__ == "__main__":

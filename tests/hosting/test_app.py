@@ -131,16 +131,17 @@ def test_readiness_tells_what_is_missing(settings: Settings) -> None:
         pytest.param(
             ["--host", "0.0.0.0"],  # noqa: S104 -- what must be refused
             {"PIAPI_API_KEY": OWN_KEY},
-            "piapi-mcp: On 0.0.0.0 anybody who can connect could spend PIAPI_API_KEY. Set PIAPI_MCP_ACCESS_TOKEN, "
-            "which clients then send as a bearer token; or PIAPI_MCP_OAUTH_ISSUER and PIAPI_MCP_OAUTH_AUDIENCE; or "
-            "unset PIAPI_API_KEY, so that each client brings its own key; or listen on 127.0.0.1.\n",
+            "piapi-mcp: On 0.0.0.0, anyone who can connect could spend money with PIAPI_API_KEY. Set "
+            "PIAPI_MCP_ACCESS_TOKEN, which clients then send as a bearer token; or set PIAPI_MCP_OAUTH_ISSUER and "
+            "PIAPI_MCP_OAUTH_AUDIENCE; or unset PIAPI_API_KEY, so that each client sends its own key; or listen on "
+            "127.0.0.1.\n",
             id="its-own-key-for-anybody",
         ),
         pytest.param(
             ["--host", "0.0.0.0"],  # noqa: S104 -- what must be refused
             {},
-            "piapi-mcp: On 0.0.0.0 the server must know the names that clients call it by, or web pages could reach "
-            "it. Name each with --allowed-host, such as --allowed-host mcp.example.com:*\n",
+            "piapi-mcp: On 0.0.0.0, the server must know the host names that clients use; without them, any web page "
+            "could reach it. Pass each name with --allowed-host, such as --allowed-host mcp.example.com:*\n",
             id="no-name",
         ),
     ],

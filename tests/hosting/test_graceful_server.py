@@ -88,7 +88,10 @@ def test_a_factory_that_would_spend_its_key_for_anybody_makes_nothing(settings: 
     env = environment(settings, PIAPI_API_KEY=OWN_KEY)
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "SettingsError: Served from here anybody who can connect could spend PIAPI_API_KEY." in done.stderr
+    assert (
+        "SettingsError: Under an ASGI server, anyone who can connect could spend money with PIAPI_API_KEY."
+        in done.stderr
+    )
 
 
 def test_requests_that_are_too_large_are_refused_unread(settings: Settings) -> None:

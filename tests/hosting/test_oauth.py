@@ -151,7 +151,7 @@ def test_a_key_of_ones_own_pays_where_it_is_brought_along(
                 "PIAPI_MCP_OAUTH_AUDIENCE": AUDIENCE,
                 "PIAPI_MCP_ACCESS_TOKEN": "t",
             },
-            "set one of them",
+            "or an OAuth token, not both",
             id="two-ways",
         ),
     ],

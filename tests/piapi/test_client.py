@@ -1,6 +1,5 @@
 """The HTTP client against the sandbox: real requests, real faults."""
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 
 import pytest
@@ -9,9 +8,10 @@ from pydantic import SecretStr
 from piapi_mcp.errors import OutcomeUnknownError, PiAPIError, UnauthorizedError, UnknownTaskError, UnreachableError
 from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE, VIDEO_UPSCALE
 from piapi_mcp.piapi.client import PiAPIClient, TaskConfig
-from piapi_mcp.piapi.streaming_json import json_body
+from piapi_mcp.piapi.streaming_json import encode_json
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES, Sample
+from tests.support.base64_media import SmallMedia
 
 KEY = SecretStr("sandbox-s3cr3t-key")
 ORIGIN = Sample("6", is_grid=True).task_id
@@ -23,17 +23,7 @@ async def no_pause(_seconds: float) -> None:
 
 
 def connect(base_url: str, key: SecretStr = KEY) -> PiAPIClient:
-    return PiAPIClient(key, base_url=base_url, upload_url=base_url, sleep=no_pause)
-
-
-class Media:
-    """Seven bytes in base64, in two blocks."""
-
-    base64_length = 12
-
-    async def base64_blocks(self) -> AsyncIterator[bytes]:
-        yield b"AAECAwQF"
-        yield b"Bg=="
+    return PiAPIClient(key, base_url=base_url, sleep=no_pause)
 
 
 async def test_a_task_is_submitted_and_read(base_url: str, sandbox: SandboxControl) -> None:
@@ -51,40 +41,31 @@ async def test_a_task_is_submitted_and_read(base_url: str, sandbox: SandboxContr
 
 async def test_a_file_is_streamed_with_its_exact_length(base_url: str, sandbox: SandboxControl) -> None:
     async with connect(base_url) as client:
-        await client.create_task(VIDEO_UPSCALE, {"video": Media()})
+        await client.create_task(VIDEO_UPSCALE, {"video": SmallMedia()})
     (request,) = sandbox.requests("create")
     assert not request["is_chunked"]
-    payload = {"model": VIDEO_UPSCALE.model, "task_type": "upscale", "input": {"video": Media()}}
-    assert request["content_length"] == json_body(payload).length_bytes
+    payload = {"model": VIDEO_UPSCALE.model, "task_type": "upscale", "input": {"video": SmallMedia()}}
+    assert request["content_length"] == encode_json(payload).length_bytes
 
 
-async def test_a_body_is_the_json_it_stands_for() -> None:
-    body = json_body({"a": 'quo"te', "input": {"video": Media()}, "z": 1})
-    sent = b"".join([block async for block in body.blocks()])
-    assert sent == b'{"a": "quo\\"te", "input": {"video": "AAECAwQFBg=="}, "z": 1}'
-    assert body.length_bytes == len(sent)
-
-
-async def test_a_bare_task_id_is_enough(base_url: str, sandbox: SandboxControl) -> None:
-    """PiAPI's documentation: the reply on the video upscale page."""
+async def test_a_response_with_only_a_task_id_is_accepted(base_url: str, sandbox: SandboxControl) -> None:
+    """PiAPI's documentation: the response on the video upscale page."""
     sandbox.set(bare_task_ids=True)
     async with connect(base_url) as client:
         assert (await client.create_task(MIDJOURNEY_UPSCALE, INPUT)).task_id == sandbox.tasks()[0]["task_id"]
 
 
 @pytest.mark.parametrize("camel_case", [False, True])
-async def test_account_history_and_upload(base_url: str, sandbox: SandboxControl, camel_case: bool) -> None:  # noqa: FBT001 -- a table's column
+async def test_account_and_history_are_read(base_url: str, sandbox: SandboxControl, camel_case: bool) -> None:  # noqa: FBT001 -- a table's column
     sandbox.set(camel_case_history=camel_case)
     async with connect(base_url) as client:
         account = await client.read_account()
         rows = await client.read_history(model="mj")
-        url = await client.upload("a.mp4", Media())
     assert (account.plan, account.balance_usd, account.max_concurrent_tasks) == ("creator", Decimal("10.0"), 5)
     assert {row.task_id for row in rows} == {sample.task_id for sample in SAMPLES}
-    assert url.startswith(f"{base_url}/results/upload-")
 
 
-async def test_a_pending_task_is_cancelled(base_url: str, sandbox: SandboxControl) -> None:
+async def test_a_pending_task_can_be_cancelled(base_url: str, sandbox: SandboxControl) -> None:
     sandbox.set(polls=5)
     async with connect(base_url) as client:
         task = await client.create_task(MIDJOURNEY_UPSCALE, INPUT)
@@ -93,17 +74,17 @@ async def test_a_pending_task_is_cancelled(base_url: str, sandbox: SandboxContro
 
 
 async def test_an_unknown_task_says_which_id_to_use(base_url: str) -> None:
-    """Ours: PiAPI's own answer for an unknown id is not documented."""
+    """Ours: PiAPI's own response for an unknown id is not documented."""
     async with connect(base_url) as client:
         with pytest.raises(UnknownTaskError) as caught:
             await client.read_task("no-such-task")
     assert str(caught.value) == (
-        'PiAPI knows no task "no-such-task" under this key. Use the task_id exactly as the submission answered it. '
+        'PiAPI shows no task "no-such-task" to this key. Pass the task_id exactly as the submission returned it. '
         "This call bought nothing."
     )
 
 
-async def test_a_wrong_key_is_told_and_never_shown(base_url: str) -> None:
+async def test_an_error_for_a_wrong_key_does_not_contain_the_key(base_url: str) -> None:
     async with connect(base_url, SecretStr("wrong-s3cr3t-key")) as client:
         with pytest.raises(UnauthorizedError) as caught:
             await client.read_account()
@@ -114,13 +95,13 @@ async def test_a_wrong_key_is_told_and_never_shown(base_url: str) -> None:
     "fault",
     [
         pytest.param({"kind": "answer", "status": 502, "body": "<html>Bad gateway</html>"}, id="502-page"),
-        pytest.param({"kind": "answer", "status": 200, "body": "<html>"}, id="a-page-as-success"),
+        pytest.param({"kind": "answer", "status": 200, "body": "<html>"}, id="web-page-with-200"),
         pytest.param({"kind": "answer", "status": 429, "headers": {"retry-after": "1"}}, id="429"),
         pytest.param({"kind": "cut"}, id="cut-before"),
         pytest.param({"kind": "cut", "when": "midway"}, id="cut-midway"),
     ],
 )
-async def test_a_read_is_tried_again(base_url: str, sandbox: SandboxControl, fault: dict[str, object]) -> None:
+async def test_a_failed_read_is_retried(base_url: str, sandbox: SandboxControl, fault: dict[str, object]) -> None:
     async with connect(base_url) as client:
         task = await client.create_task(MIDJOURNEY_UPSCALE, INPUT)
         sandbox.fault("read", times=2, **fault)  # pyright: ignore[reportArgumentType] -- the table's columns
@@ -128,10 +109,12 @@ async def test_a_read_is_tried_again(base_url: str, sandbox: SandboxControl, fau
     assert len(sandbox.requests("read")) == 3
 
 
-async def test_a_read_that_never_succeeds_is_given_up(base_url: str, sandbox: SandboxControl) -> None:
+async def test_a_read_is_given_up_after_three_attempts(base_url: str, sandbox: SandboxControl) -> None:
     sandbox.fault("read", "answer", status=502, times=99)
     async with connect(base_url) as client:
-        with pytest.raises(UnreachableError, match=r"This call bought nothing, and tasks that were submitted go on\."):
+        with pytest.raises(
+            UnreachableError, match=r"This call bought nothing, and tasks that were already submitted keep running\."
+        ):
             await client.read_task(ORIGIN)
     assert len(sandbox.requests("read")) == 3
 
@@ -140,7 +123,7 @@ async def test_a_read_that_never_succeeds_is_given_up(base_url: str, sandbox: Sa
     "fault",
     [
         pytest.param({"kind": "answer", "status": 502}, id="502"),
-        pytest.param({"kind": "answer", "status": 200, "body": "<html>"}, id="a-page-as-success"),
+        pytest.param({"kind": "answer", "status": 200, "body": "<html>"}, id="web-page-with-200"),
         pytest.param({"kind": "cut"}, id="cut-before"),
         pytest.param({"kind": "cut", "when": "after"}, id="cut-after"),
         pytest.param({"kind": "cut", "when": "midway"}, id="cut-midway"),
@@ -157,13 +140,13 @@ async def test_a_submission_is_never_sent_twice(
     assert len(sandbox.requests("create")) == 1
 
 
-async def test_a_refused_connection_bought_nothing() -> None:
+async def test_a_submission_without_a_connection_buys_nothing() -> None:
     async with connect("http://127.0.0.1:1") as client:
         with pytest.raises(UnreachableError, match=r"Nothing was submitted or charged\."):
             await client.create_task(MIDJOURNEY_UPSCALE, INPUT)
 
 
-async def test_no_error_shows_a_secret_that_piapi_repeats(base_url: str, sandbox: SandboxControl) -> None:
+async def test_no_error_shows_a_secret_that_piapi_echoes(base_url: str, sandbox: SandboxControl) -> None:
     body = f'{{"code": 400, "message": "bad key {KEY.get_secret_value()} or secret hook-secret"}}'
     sandbox.fault("create", "answer", status=400, body=body)
     config = TaskConfig(webhook_endpoint="http://127.0.0.1:9", webhook_secret=SecretStr("hook-secret"))

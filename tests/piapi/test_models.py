@@ -6,7 +6,7 @@ import pytest
 from piapi_mcp.piapi.models import RemoteTask, parse_account, parse_history, parse_task, parse_time, points_to_usd
 
 
-def test_the_documented_midjourney_reply_is_read_as_a_pending_task() -> None:
+def test_the_documented_midjourney_response_is_read_as_a_pending_task() -> None:
     """PiAPI's documentation: the example of the Midjourney upscale page."""
     data: dict[str, object] = {
         "task_id": "f82d8ace-xxxx-xxxx-xxxx-xxxxxx72038d",
@@ -36,13 +36,13 @@ def test_the_documented_midjourney_reply_is_read_as_a_pending_task() -> None:
     assert "s3cret" not in repr(task)
 
 
-def test_a_bare_task_id_is_a_pending_task() -> None:
-    """PiAPI's documentation: the reply on the video upscale page."""
+def test_a_response_with_only_a_task_id_is_a_pending_task() -> None:
+    """PiAPI's documentation: the response on the video upscale page."""
     assert parse_task({"task_id": "abc"}) == RemoteTask(task_id="abc", status="pending")
 
 
 @pytest.mark.parametrize("data", [{}, {"task_id": None}, {"task_id": ""}, {"task_id": 3}])
-def test_no_task_id_is_no_task(data: dict[str, object]) -> None:
+def test_a_response_without_a_task_id_has_no_task(data: dict[str, object]) -> None:
     assert parse_task(data) is None
 
 
@@ -78,7 +78,7 @@ def test_status_words_are_compared_without_case(word: str) -> None:
     assert task.status == "completed"
 
 
-def test_an_unknown_status_counts_as_running_and_is_shown() -> None:
+def test_an_unknown_status_counts_as_running_and_is_kept() -> None:
     task = parse_task({"task_id": "abc", "status": "Retrying"})
     assert task is not None
     assert (task.status, task.is_done) == ("retrying", False)
@@ -108,18 +108,18 @@ def test_results_are_found_wherever_piapi_puts_them(output: object, urls: tuple[
     ("points", "usd"),
     [(10_000_000, "1"), (180_000, "0.018"), (1, "1E-7"), (0, "0"), (2.5, "2.5E-7")],
 )
-def test_points_become_dollars_exactly(points: float, usd: str) -> None:
-    """A captured reply: 10,000,000 points are one dollar."""
+def test_points_are_converted_to_dollars_exactly(points: float, usd: str) -> None:
+    """A captured response: 10,000,000 points are one dollar."""
     assert points_to_usd(points) == Decimal(usd)
 
 
 @pytest.mark.parametrize("points", [None, "180000", True, float("nan"), float("inf")])
-def test_what_is_no_number_of_points_is_no_price(points: object) -> None:
+def test_points_that_are_not_a_number_have_no_price(points: object) -> None:
     assert points_to_usd(points) is None
 
 
 @pytest.mark.parametrize("value", [None, "", "yesterday", "0001-01-01T00:00:00Z", 12])
-def test_no_time_is_no_time(value: object) -> None:
+def test_an_absent_or_invalid_time_is_none(value: object) -> None:
     assert parse_time(value) is None
 
 

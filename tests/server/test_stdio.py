@@ -85,7 +85,7 @@ def test_a_wrong_setting_ends_the_start_with_a_sentence(settings: Settings) -> N
         out, err = server.communicate(timeout=20)
     assert (server.returncode, out) == (2, "")
     assert err == (
-        'piapi-mcp: PIAPI_SERVICE_MODE="free" cannot be used. Allowed: public or private. Set it, or leave it out.\n'
+        'piapi-mcp: PIAPI_SERVICE_MODE="free" is not valid. Allowed: public or private. Correct it, or unset it.\n'
     )
 
 

@@ -33,7 +33,7 @@ from tests.support.services import GRID, serve, upscale
         pytest.param(
             "no-such-task",
             "1",
-            'PiAPI knows no task "no-such-task" under this key. Use the task_id exactly as the submission answered it. '
+            'PiAPI shows no task "no-such-task" to this key. Pass the task_id exactly as the submission returned it. '
             "This call bought nothing. list_tasks shows the tasks that can be upscaled. Nothing was submitted.",
             id="unknown-origin",
         ),
