@@ -1,1 +1,1 @@
-"""How agents reach the project: the tools, what they answer, and the MCP server that offers them."""
+"""How agents meet the project: the tools, their answers, and the MCP server that offers them."""

@@ -9,7 +9,7 @@ import piapi_mcp
 from piapi_mcp.server.service_pool import ServicePool
 from piapi_mcp.server.strict_tool import StrictTool
 from piapi_mcp.server.tasks_backend import PiAPITaskBackend
-from piapi_mcp.server.tasks_extension import TaskBackend, TasksExtension, refuse_undeclared_listening
+from piapi_mcp.server.tasks_extension import TaskBackend, TasksExtension, refuse_undeclared_subscriptions
 from piapi_mcp.server.tools import PAID_TOOLS, build_tools
 from piapi_mcp.settings import LogLevel, Settings
 
@@ -57,7 +57,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         tools=[*(build_tools(local_files=pool is None) if tools is None else tools)],
         extensions=[TasksExtension(tasks or PiAPITaskBackend(PAID_TOOLS))],
-        middleware=[refuse_undeclared_listening],
+        middleware=[refuse_undeclared_subscriptions],
         lifespan=lifespan,
         log_level=log_level,
     )

@@ -35,7 +35,7 @@ class PiAPITaskBackend(TaskBackend):
         self._paid_tools = paid_tools
 
     @override
-    async def begun_by(
+    async def started_by(
         self, params: CallToolRequestParams, result: CallToolResult, ctx: RequestContext
     ) -> TaskState | None:
         if params.name not in self._paid_tools or result.is_error:

@@ -1,7 +1,7 @@
-"""The tasks extension of MCP (`io.modelcontextprotocol/tasks`) for any server: it knows nothing of PiAPI.
+"""The tasks extension of MCP (`io.modelcontextprotocol/tasks`) for any server: it knows nothing about PiAPI.
 
-A client that declares it is answered a long tool call with the handle of a task, and polls that with `tasks/get`.
-Everybody else gets the tool's own answer. What a task is, and where it lives, is the business of a `TaskBackend`.
+A client that declares the extension gets a task handle as the answer to a long tool call, and polls it with
+`tasks/get`. Other clients get the tool's own answer. A `TaskBackend` decides what a task is and where it is stored.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -26,7 +26,7 @@ RequestContext = ServerRequestContext[Any, Any]
 
 
 class TaskState(BaseModel):
-    """How a task stands, as the extension says it on the wire."""
+    """The state of a task, as the extension sends it."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 
@@ -36,18 +36,18 @@ class TaskState(BaseModel):
     created_at: datetime
     last_updated_at: datetime
     ttl_ms: int | None = Field(default=None, ge=0)
-    """How long from its creation a task can be asked for; None for ever."""
+    """How long after its creation a task can be read, in milliseconds; None for ever."""
     poll_interval_ms: int | None = Field(default=None, ge=0)
-    """After which time it is worth looking again."""
+    """How long a client should wait between two polls, in milliseconds."""
     result: dict[str, Any] | None = None
-    """Of a completed task: what the tool would have answered, its own errors included."""
+    """Of a completed task: the tool's result, which may be an error of the tool."""
     error: dict[str, Any] | None = None
-    """Of a failed task, the JSON-RPC error: code and message."""
+    """Of a failed task: the JSON-RPC error, with code and message."""
     input_requests: dict[str, Any] | None = None
-    """What the server must know from the client before it can go on."""
+    """What the server needs from the client before it can continue."""
 
     def handle(self) -> dict[str, Any]:
-        """Return it as the answer to the tool call that began it."""
+        """Return it as the answer to the tool call that started the task."""
         return self._wire("task", exclude={"result", "error", "input_requests"})
 
     def details(self) -> dict[str, Any]:
@@ -56,46 +56,46 @@ class TaskState(BaseModel):
 
     def _wire(self, result_type: str, *, exclude: set[str]) -> dict[str, Any]:
         fields = self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude=exclude)
-        return {"resultType": result_type, "ttlMs": self.ttl_ms, **fields}  # ttlMs is null where there is none
+        return {"resultType": result_type, "ttlMs": self.ttl_ms, **fields}  # ttlMs is required, and null for ever
 
 
 class UnknownTaskIdError(Exception):
-    """There is no such task, or the caller may not see it; the text reaches the client."""
+    """The task does not exist, or the caller may not see it. The text is sent to the client."""
 
 
 class TaskBackend(Protocol):
-    """Where tasks live. Each method checks that the caller of *ctx* may see the task.
+    """Stores the tasks. Each method checks that the caller of *ctx* may see the task.
 
-    An `UnknownTaskIdError` is answered as invalid params; an `MCPError` as it is.
+    An `UnknownTaskIdError` is sent as invalid params; an `MCPError` as it is.
     """
 
-    async def begun_by(
+    async def started_by(
         self, params: CallToolRequestParams, result: CallToolResult, ctx: RequestContext
     ) -> TaskState | None:
-        """Return the task that a tool's *result* stands for; None when the result is final."""
+        """Return the task that a tool call started with *result*; None if the result is final."""
         ...
 
     async def get(self, task_id: str, ctx: RequestContext) -> TaskState:
-        """Return how a task stands."""
+        """Return the state of a task."""
         ...
 
     async def update(self, task_id: str, input_responses: Mapping[str, Any], ctx: RequestContext) -> None:
-        """Take the client's answers to what the task asked for; those that nobody asked for are ignored."""
+        """Pass on the client's answers to the task's input requests; other answers are ignored."""
         ...
 
     async def cancel(self, task_id: str, ctx: RequestContext) -> None:
-        """Cancel a task if that is still possible; it may end otherwise."""
+        """Cancel a task if that is still possible; it may complete all the same."""
         ...
 
 
 class TaskParams(RequestParams):
-    """Of `tasks/get` and `tasks/cancel`."""
+    """Parameters of `tasks/get` and `tasks/cancel`."""
 
     task_id: str
 
 
 class UpdateParams(TaskParams):
-    """Of `tasks/update`."""
+    """Parameters of `tasks/update`."""
 
     input_responses: dict[str, Any]
 
@@ -124,7 +124,7 @@ class TasksExtension(Extension):
         result = await call_next(ctx)
         if not _is_declared(ctx) or not isinstance(result, CallToolResult):
             return result
-        task = await self._backend.begun_by(params, result, ctx)
+        task = await self._backend.started_by(params, result, ctx)
         return result if task is None else task.handle()
 
     async def _get(self, ctx: RequestContext, params: TaskParams) -> HandlerResult:
@@ -142,8 +142,8 @@ class TasksExtension(Extension):
         return _DONE
 
 
-async def refuse_undeclared_listening(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
-    """Middleware: a client that wants to hear of tasks must have declared the extension."""
+async def refuse_undeclared_subscriptions(ctx: RequestContext, call_next: CallNext) -> HandlerResult:
+    """Middleware: refuse subscriptions to tasks by clients that did not declare the extension."""
     if ctx.method == "subscriptions/listen" and "taskIds" in ((ctx.params or {}).get("notifications") or {}):
         require_client_extension(ctx, IDENTIFIER)
     return await call_next(ctx)
@@ -160,9 +160,9 @@ def _checked(ctx: RequestContext, task_id: str) -> Generator[None]:
     """Refuse a client that did not declare the extension, a header that names another task, and an unknown id."""
     require_client_extension(ctx, IDENTIFIER)
     headers: Mapping[str, str] = getattr(ctx.request, "headers", {})
-    # Only Streamable HTTP has routing headers; the SDK checks those of the core methods alone.
+    # Only Streamable HTTP has routing headers, and the SDK checks those of the core methods only.
     if "mcp-method" in headers and headers.get("mcp-name") != task_id:
-        raise MCPError(HEADER_MISMATCH, "The header Mcp-Name must be there and equal taskId.")
+        raise MCPError(HEADER_MISMATCH, "The header Mcp-Name must be present and equal taskId.")
     try:
         yield
     except UnknownTaskIdError as error:

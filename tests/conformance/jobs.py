@@ -40,7 +40,7 @@ class Jobs(TaskBackend):
         self._jobs: dict[str, Job] = {}
 
     def begin(self, work: Callable[[Job], Awaitable[Outcome]]) -> str:
-        """Begin *work* and return the text by which `begun_by` knows it again."""
+        """Begin *work* and return the text by which `started_by` knows it again."""
         job = Job()
 
         async def run() -> Outcome:
@@ -51,7 +51,7 @@ class Jobs(TaskBackend):
         return f"job {job.job_id}"
 
     @override
-    async def begun_by(
+    async def started_by(
         self, params: CallToolRequestParams, result: CallToolResult, ctx: RequestContext
     ) -> TaskState | None:
         said = getattr(result.content[0], "text", "") if result.content else ""

@@ -18,7 +18,9 @@ def main() -> None:
     pool, jobs = ServicePool(settings, over_http=True), Jobs()
     server = build_server(settings, pool=pool, tools=[*build_tools(), *build_job_tools(jobs)], tasks=jobs)
     add_resources_and_prompts(server)
-    serve(build_app_for_server(server, pool, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True))
+    serve(
+        build_app_for_server(server, pool, settings), "127.0.0.1", 0, on_listening=lambda port: print(port, flush=True)
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The tools as an agent meets them: through a real client, in both protocol eras, the sandbox in place of PiAPI."""
+"""The tools as an agent meets them: through a real client, with the sandbox in place of PiAPI.
+
+Both protocol eras are tried where the answer depends on the protocol: lists, results, errors, progress, cancellation.
+"""
 
 import asyncio
 import base64
@@ -23,7 +26,7 @@ PAID = {"origin_task_id": GRID, "index": "3"}
 GOLDEN = Path(__file__).with_name("tools_list.json")
 
 Era = Literal["auto", "legacy"]
-pytestmark = pytest.mark.parametrize("era", ["auto", "legacy"])
+both_eras = pytest.mark.parametrize("era", ["auto", "legacy"])
 
 
 def text_of(result: CallToolResult) -> str:
@@ -38,6 +41,7 @@ def facts_of(result: CallToolResult) -> dict[str, Any]:
     return cast("dict[str, Any]", result.structured_content)
 
 
+@both_eras
 async def test_the_server_says_who_it_is(settings: Settings, era: Era) -> None:
     async with Client(build_server(settings), mode=era) as client:
         assert client.server_info is not None
@@ -46,16 +50,17 @@ async def test_the_server_says_who_it_is(settings: Settings, era: Era) -> None:
         assert "get_task" in (client.instructions or "")
 
 
+@both_eras
 async def test_the_list_of_tools_is_the_reviewed_one(era: Era) -> None:
-    """A change of what models read is reviewed: look at the difference, then put the new list into the file."""
+    """A change of what models read is reviewed: check the difference, then write the new list into the file."""
     async with Client(build_server(Settings.from_env({})), mode=era) as client:
         tools = (await client.list_tools()).tools
     listed = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
     assert listed == json.loads(GOLDEN.read_text())
 
 
-async def test_every_tool_is_what_strict_clients_want(era: Era) -> None:
-    async with Client(build_server(Settings.from_env({})), mode=era) as client:
+async def test_every_schema_is_flat_described_and_small() -> None:
+    async with Client(build_server(Settings.from_env({}))) as client:
         tools = (await client.list_tools()).tools
     for tool in tools:
         schema = tool.input_schema
@@ -73,6 +78,7 @@ async def test_every_tool_is_what_strict_clients_want(era: Era) -> None:
     assert sum(sizes) <= 6000
 
 
+@both_eras
 async def test_a_midjourney_image_is_upscaled(settings: Settings, era: Era) -> None:
     async with Client(build_server(settings), mode=era) as client:
         submitted = facts_of(await client.call_tool("midjourney_upscale", PAID))
@@ -88,7 +94,7 @@ async def test_a_midjourney_image_is_upscaled(settings: Settings, era: Era) -> N
 
 @pytest.mark.parametrize("form", ["path", "base64", "data-uri"])
 async def test_a_video_is_quoted_by_its_frames_and_submitted(
-    settings: Settings, tmp_path: Path, sandbox: SandboxControl, era: Era, form: str
+    settings: Settings, tmp_path: Path, sandbox: SandboxControl, form: str
 ) -> None:
     sandbox.set(does_work=True)
     clip = make_clip(frames=30)
@@ -96,14 +102,12 @@ async def test_a_video_is_quoted_by_its_frames_and_submitted(
     path.write_bytes(clip)
     encoded = base64.b64encode(clip).decode()
     video = {"path": str(path), "base64": encoded, "data-uri": f"data:video/mp4;base64,{encoded}"}[form]
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         task = facts_of(await client.call_tool("video_upscale", {"video": video, "wait_seconds": 30}))
     assert (task["status"], task["quoted_usd"], task["charged_usd"]) == ("completed", 0.009, 0.009)
 
 
-async def test_a_video_at_a_url_is_looked_at_and_passed_on(
-    settings: Settings, sandbox: SandboxControl, era: Era
-) -> None:
+async def test_a_video_at_a_url_is_probed_and_passed_on(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(does_work=True)
     file_data = base64.b64encode(make_clip(frames=30)).decode()
     upload = httpx.post(
@@ -112,17 +116,17 @@ async def test_a_video_at_a_url_is_looked_at_and_passed_on(
         headers={"x-api-key": "sandbox-a"},
         trust_env=False,
     ).json()
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         arguments = {"video": upload["data"]["url"], "wait_seconds": 30}
         task = facts_of(await client.call_tool("video_upscale", arguments))
     assert (task["status"], task["quoted_usd"], task["charged_usd"]) == ("completed", 0.009, 0.009)
 
 
-async def test_a_video_that_cannot_be_looked_at_is_passed_on_and_said_to_be_unchecked(
-    settings: Settings, sandbox: SandboxControl, era: Era
+async def test_a_video_that_cannot_be_probed_is_passed_on_with_a_note(
+    settings: Settings, sandbox: SandboxControl
 ) -> None:
-    """Ours: PiAPI fetches it from elsewhere, so what fails here may be fine there; this machine's network is fenced."""
-    async with Client(build_server(settings), mode=era) as client:
+    """Ours: PiAPI fetches the video from elsewhere, so what fails here may succeed there."""
+    async with Client(build_server(settings)) as client:
         arguments: dict[str, Any] = {"video": "http://127.0.0.1:9/a.mp4", "dry_run": True}
         task = facts_of(await client.call_tool("video_upscale", arguments))
         limited = await client.call_tool("video_upscale", arguments | {"max_cost_usd": 1})
@@ -153,11 +157,11 @@ async def test_a_video_that_cannot_be_looked_at_is_passed_on_and_said_to_be_unch
     ],
 )
 async def test_a_video_over_a_limit_is_never_submitted(
-    settings: Settings, tmp_path: Path, sandbox: SandboxControl, era: Era, made: dict[str, Any], text: str
+    settings: Settings, tmp_path: Path, sandbox: SandboxControl, made: dict[str, Any], text: str
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(make_clip(**made))
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         result = await client.call_tool("video_upscale", {"video": str(path)})
     assert result.is_error
     assert text_of(result) == text
@@ -171,57 +175,58 @@ async def test_a_video_over_a_limit_is_never_submitted(
             "midjourney_upscale",
             PAID | {"index": "5"},
             'index="5" cannot be used: allowed are 1, 2, 3, 4, light, beta, 2x, 4x, subtle, creative. '
-            "Nothing was submitted; call midjourney_upscale again with that mended.",
+            "Nothing was submitted; call midjourney_upscale again with that corrected.",
             id="not-in-the-enumeration",
         ),
         pytest.param(
             "midjourney_upscale",
             PAID | {"service_mod": "public", "index": "1"},
-            '"service_mod" is no argument of midjourney_upscale. Did you mean service_mode? Allowed: origin_task_id, '
-            "index, service_mode, webhook_endpoint, webhook_secret, wait_seconds, max_cost_usd, allow_unknown_price, "
-            "dry_run, allow_repeat. Nothing was submitted; call midjourney_upscale again with that mended.",
+            '"service_mod" is not an argument of midjourney_upscale. Did you mean service_mode? Allowed: '
+            "origin_task_id, index, service_mode, webhook_endpoint, webhook_secret, wait_seconds, max_cost_usd, "
+            "allow_unknown_price, dry_run, allow_repeat. Nothing was submitted; call midjourney_upscale again with "
+            "that corrected.",
             id="misspelt",
         ),
         pytest.param(
             "get_task",
             {"task_id": "../account/info"},
             'task_id="../account/info" cannot be used: it takes 6 to 64 letters, digits, - and _. '
-            "Nothing was submitted; call get_task again with that mended.",
+            "Nothing was submitted; call get_task again with that corrected.",
             id="not-an-id",
         ),
         pytest.param(
             "get_task",
             {"task_id": GRID, "wait_seconds": -1},
             'wait_seconds="-1" cannot be used: it takes a number from 0 or more. '
-            "Nothing was submitted; call get_task again with that mended.",
+            "Nothing was submitted; call get_task again with that corrected.",
             id="no-wait",
         ),
         pytest.param(
             "midjourney_upscale",
             PAID | {"max_cost_usd": True},
             'max_cost_usd="True" cannot be used: it takes a number from 0 or more. '
-            "Nothing was submitted; call midjourney_upscale again with that mended.",
-            id="a-truth-value-is-no-number",
+            "Nothing was submitted; call midjourney_upscale again with that corrected.",
+            id="a-boolean-is-not-a-number",
         ),
         pytest.param(
             "get_account",
             {"x": 1},
-            '"x" is no argument of get_account. It takes none. '
-            "Nothing was submitted; call get_account again with that mended.",
+            '"x" is not an argument of get_account. It takes no arguments. '
+            "Nothing was submitted; call get_account again with that corrected.",
             id="no-arguments-at-all",
         ),
         pytest.param(
             "video_upscale",
             {},
-            "video is missing. Path or URL of an MP4 file, or a data URI, or base64. "
-            "Nothing was submitted; call video_upscale again with that mended.",
+            "video is missing. Full path or URL of an MP4 file, or a data URI, or base64. "
+            "Nothing was submitted; call video_upscale again with that corrected.",
             id="missing",
         ),
         pytest.param(
             "midjourney_upscale",
             PAID | {"webhook_secret": "with\nnewline"},
-            "webhook_secret cannot be used: it takes at most 500 ordinary characters, without spaces. "
-            "Nothing was submitted; call midjourney_upscale again with that mended.",
+            "webhook_secret cannot be used: it takes at most 500 printable ASCII characters, without spaces. "
+            "Nothing was submitted; call midjourney_upscale again with that corrected.",
             id="a-secret-is-not-shown",
         ),
         pytest.param(
@@ -234,23 +239,22 @@ async def test_a_video_over_a_limit_is_never_submitted(
     ],
 )
 async def test_a_wrong_argument_is_refused_with_what_is_allowed(
-    settings: Settings, sandbox: SandboxControl, era: Era, tool: str, arguments: dict[str, Any], text: str
+    settings: Settings, sandbox: SandboxControl, tool: str, arguments: dict[str, Any], text: str
 ) -> None:
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         result = await client.call_tool(tool, arguments)
     assert result.is_error
     assert text_of(result) == text
     assert sandbox.requests("create") == []
 
 
-async def test_a_whole_number_is_taken_where_its_digits_are_meant(
-    settings: Settings, sandbox: SandboxControl, era: Era
-) -> None:
-    async with Client(build_server(settings), mode=era) as client:
+async def test_a_whole_number_is_accepted_for_its_digits(settings: Settings, sandbox: SandboxControl) -> None:
+    async with Client(build_server(settings)) as client:
         facts_of(await client.call_tool("midjourney_upscale", PAID | {"index": 3}))
     assert len(sandbox.tasks()) == 1
 
 
+@both_eras
 async def test_without_a_key_the_tools_are_listed_and_the_first_call_says_what_to_set(era: Era) -> None:
     async with Client(build_server(Settings.from_env({})), mode=era) as client:
         assert len((await client.list_tools()).tools) > 0
@@ -263,6 +267,7 @@ async def test_without_a_key_the_tools_are_listed_and_the_first_call_says_what_t
     )
 
 
+@both_eras
 async def test_a_wait_reports_progress_that_rises(settings: Settings, sandbox: SandboxControl, era: Era) -> None:
     sandbox.set(polls=4)
     reports: list[tuple[float, float | None, str | None]] = []
@@ -281,18 +286,17 @@ async def test_a_wait_reports_progress_that_rises(settings: Settings, sandbox: S
     assert reports[-1][1:] == (20, "completed, 100 %")
 
 
-async def test_a_wait_that_ends_before_the_task_is_an_answer(
-    settings: Settings, sandbox: SandboxControl, era: Era
-) -> None:
+async def test_a_wait_that_ends_before_the_task_returns_its_state(settings: Settings, sandbox: SandboxControl) -> None:
     sandbox.set(polls=1000)
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         submitted = facts_of(await client.call_tool("midjourney_upscale", PAID))
         waited = facts_of(await client.call_tool("get_task", {"task_id": submitted["task_id"], "wait_seconds": 0.6}))
     assert waited["status"] in ("pending", "processing")
     assert waited["task_id"] == submitted["task_id"]
 
 
-async def test_a_failed_task_is_an_answer_with_cause_logs_and_refund(
+@both_eras
+async def test_a_failed_task_is_returned_with_cause_logs_and_refund(
     settings: Settings, sandbox: SandboxControl, era: Era
 ) -> None:
     sandbox.fault("create", "fail_task", error={"code": 10003, "message": "content policy"}, logs=["worker says no"])
@@ -303,6 +307,7 @@ async def test_a_failed_task_is_an_answer_with_cause_logs_and_refund(
     assert task["next_step"].startswith("It failed and was not charged")
 
 
+@both_eras
 async def test_a_call_that_is_cancelled_leaves_its_submission_alone(
     settings: Settings, sandbox: SandboxControl, era: Era
 ) -> None:
@@ -318,9 +323,9 @@ async def test_a_call_that_is_cancelled_leaves_its_submission_alone(
     assert again["task_id"] == sandbox.tasks()[0]["task_id"]
 
 
-async def test_the_webhook_secret_comes_back_nowhere(settings: Settings, era: Era) -> None:
+async def test_the_webhook_secret_appears_in_no_answer(settings: Settings) -> None:
     arguments = PAID | {"webhook_endpoint": "http://127.0.0.1:9/hook", "webhook_secret": "hook-s3cr3t"}
-    async with Client(build_server(settings), mode=era) as client:
+    async with Client(build_server(settings)) as client:
         submitted = await client.call_tool("midjourney_upscale", arguments)
         result = await client.call_tool("get_task", {"task_id": facts_of(submitted)["task_id"]})
     assert "s3cr3t" not in f"{submitted} {result}"
