@@ -87,16 +87,6 @@ IMAGE_LIMITS = ImageLimits(
 IMAGE_USD_PER_MEGAPIXEL = Decimal("0.001")
 
 
-def quote_image_usd(width_px: int, height_px: int, scale: ImageScale) -> Decimal:
-    """Return an upper bound of PiAPI's list price, in dollars, for upscaling an image: the price of its output."""
-    return IMAGE_USD_PER_MEGAPIXEL * (width_px * height_px * scale * scale) / 1_000_000
-
-
-def quote_video_usd(frames: int) -> Decimal:
-    """Return PiAPI's list price, in dollars, for upscaling a video of *frames* frames."""
-    return VIDEO_USD_PER_FRAME * frames
-
-
 # [D 2024-10] Midjourney upscale page, on `index`
 MIDJOURNEY_INDEX_RULES = "1-4: of a grid. Of an upscaled image: light, beta (V4), 2x, 4x (V5), subtle, creative (V6)"
 

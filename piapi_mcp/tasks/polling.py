@@ -122,9 +122,8 @@ class _SharedPoll:
 class Poller:
     """Polls tasks on behalf of many calls."""
 
-    def __init__(self, read: Read, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(self, read: Read) -> None:
         self._read = read
-        self._sleep = sleep
         self._polls: dict[str, _SharedPoll] = {}
         self._is_shutting_down = False
 
@@ -203,7 +202,7 @@ class Poller:
                 return
             age_s = max(clock() - started_at, _age_s(poll.latest))
             jitter = random.uniform(0.97, 1.03)  # noqa: S311 -- no secret
-            await self._sleep(max(retry_after_s, pause_s(age_s) * jitter))
+            await asyncio.sleep(max(retry_after_s, pause_s(age_s) * jitter))
 
 
 def _age_s(task: RemoteTask | None) -> float:

@@ -6,16 +6,16 @@ Nothing here is submitted. A task is taken for the lost one only if it cannot be
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
 
 from piapi_mcp.errors import LedgerError, PiAPIError
 from piapi_mcp.ledger.ledger import Ledger, Submission
 from piapi_mcp.piapi.catalog import PRODUCTS
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import HistoryRow, RemoteTask
+from piapi_mcp.piapi.retry import Sleep, retry
 
-_SEARCH_PAUSES_S = (0.0, 1.0, 2.0)
-"""Pauses before each search of the history: a task may appear in it a little late."""
+_SEARCH_PAUSES_S = (1.0, 2.0)
+"""Pauses between searches of the history: a task may appear in it a little late."""
 _CLOCK_SKEW_S = 30.0
 _LONGEST_SUBMISSION_S = 180.0
 _MAX_CANDIDATES = 10
@@ -26,9 +26,7 @@ FILE = "file"
 class Recovery:
     """Searches PiAPI's history for lost submissions of one account."""
 
-    def __init__(
-        self, client: PiAPIClient, ledger: Ledger, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    ) -> None:
+    def __init__(self, client: PiAPIClient, ledger: Ledger, *, sleep: Sleep = asyncio.sleep) -> None:
         self._client = client
         self._ledger = ledger
         self._sleep = sleep
@@ -40,12 +38,14 @@ class Recovery:
             submission: A submission whose outcome is unknown.
             once: Search once, instead of several times for a task that appears late.
         """
-        for pause_s in _SEARCH_PAUSES_S[:1] if once else _SEARCH_PAUSES_S:
-            await self._sleep(pause_s)
+
+        async def search() -> RemoteTask | None:
             with contextlib.suppress(PiAPIError):  # history or ledger cannot be read now; the next search may succeed
-                if task := await self._search(submission):
-                    return task
-        return None
+                return await self._search(submission)
+            return None
+
+        pauses_s = () if once else _SEARCH_PAUSES_S
+        return await retry(search, pauses_s=pauses_s, sleep=self._sleep, is_final=lambda task: task is not None)
 
     async def _search(self, submission: Submission) -> RemoteTask | None:
         task = await self._choose(submission, await self._candidates(submission))

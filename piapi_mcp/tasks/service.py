@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from piapi_mcp.media.preview import make_preview
 from piapi_mcp.media.sources import LocalFiles, MediaAccess
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
+from piapi_mcp.piapi.retry import Sleep
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks import download, history
 from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
@@ -85,7 +85,7 @@ class TaskService:
         ledger: Ledger,
         *,
         reads_local_files: bool = True,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._settings = settings
         self._client = client

@@ -7,7 +7,7 @@ it is not there, the caller is told what may have been bought.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,6 +38,7 @@ from piapi_mcp.ledger.ledger import (
 )
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import RemoteTask
+from piapi_mcp.piapi.retry import Sleep, retry
 from piapi_mcp.tasks.polling import read_task, record_end
 from piapi_mcp.tasks.pricing import SpendingLimits
 from piapi_mcp.tasks.recovery import Recovery
@@ -71,7 +72,7 @@ class Submitter:
         ledger: Ledger,
         recovery: Recovery,
         *,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._client = client
         self._ledger = ledger
@@ -218,20 +219,19 @@ class Submitter:
         return SubmittedTask(task, submission.quoted_usd, (*request.quote.notes, _RECOVERED))
 
     async def _send(self, submission: Submission, request: TaskRequest) -> RemoteTask:
-        for pause_s in (*_RESEND_PAUSES_S, None):
-            try:
-                return await self._client.create_task(request.product, request.task_input, request.config)
-            except UnreachableError:  # the request provably never left
-                if pause_s is None:
-                    raise
-                await self._sleep(pause_s)
-            except InsufficientCreditError as error:
-                text = await self._with_balance(error, submission)
-                raise InsufficientCreditError(text, status=error.status) from error
-            except RateLimitedError as error:
-                text = await self._with_running_tasks(error)
-                raise RateLimitedError(text, status=error.status, retry_after_s=error.retry_after_s) from error
-        raise AssertionError  # the last attempt has returned or raised
+        """Send the request; only one that provably never left is sent again."""
+
+        async def send() -> RemoteTask:
+            return await self._client.create_task(request.product, request.task_input, request.config)
+
+        try:
+            return await retry(send, pauses_s=_RESEND_PAUSES_S, sleep=self._sleep, errors=(UnreachableError,))
+        except InsufficientCreditError as error:
+            text = await self._with_balance(error, submission)
+            raise InsufficientCreditError(text, status=error.status) from error
+        except RateLimitedError as error:
+            text = await self._with_running_tasks(error)
+            raise RateLimitedError(text, status=error.status, retry_after_s=error.retry_after_s) from error
 
     async def _with_balance(self, error: RefusedError, submission: Submission) -> str:
         with contextlib.suppress(PiAPIError):
