@@ -67,7 +67,6 @@ def test_versions_are_equal_everywhere() -> None:
     versions = [SERVER["version"], MANIFEST["version"], PLUGIN["version"]]
     versions += [package["version"] for package in SERVER["packages"]]
     assert set(versions) == {piapi_mcp.__version__}
-    assert f"## {piapi_mcp.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize("package", SERVER["packages"], ids=["stdio", "http"])
