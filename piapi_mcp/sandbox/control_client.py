@@ -1,5 +1,6 @@
 """Controls a running sandbox from another process or thread; for tests and benchmarks."""
 
+import ssl
 import time
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ class SandboxControl:
     """A client of the control routes of the sandbox at *base_url*."""
 
     def __init__(self, base_url: str) -> None:
-        self._http = httpx.Client(base_url=base_url, trust_env=False, timeout=30)
+        # The sandbox speaks plain HTTP. A TLS context without certificates saves the 30 ms that loading them takes.
+        no_certificates = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._http = httpx.Client(base_url=base_url, verify=no_certificates, trust_env=False, timeout=30)
 
     def close(self) -> None:
         """Close the connection."""
