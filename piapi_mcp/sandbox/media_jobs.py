@@ -39,7 +39,7 @@ class MediaJobError(Exception):
 
 
 def run(job: MediaJob, **arguments: Any) -> dict[str, Any]:
-    """Do what `run_async` does, for callers without an event loop. Blocks.
+    """Run *job* as `run_async` does, for callers without an event loop. Blocks.
 
     Raises:
         MediaJobError: The job failed.
