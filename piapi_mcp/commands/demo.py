@@ -75,7 +75,7 @@ def _clip(video: Path | None, scratch: Path) -> Path:
 def _video_job(clip: Path) -> _Job:
     try:
         facts = work.run("probe", path=str(clip))
-    except work.WorkError as error:
+    except work.MediaJobError as error:
         raise InputRejectedError(f"{clip.name} cannot be read as a video ({error}). Name an MP4 file.") from error
     shape = f"{facts['width']}x{facts['height']} px, {facts.get('frames', 0)} frames"
     return _Job(

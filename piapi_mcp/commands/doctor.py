@@ -196,7 +196,7 @@ def _count_frames_of_clip() -> str:
                 raise _FailedCheckError("a clip made here was not taken for a file. Please report this.")
             with source as media:
                 counted = count_frames(media)
-        except (work.WorkError, UncountableError) as error:
+        except (work.MediaJobError, UncountableError) as error:
             raise _FailedCheckError(
                 f"the video library does not work here ({error}). Install piapi-mcp anew."
             ) from None

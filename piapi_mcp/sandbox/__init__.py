@@ -1,29 +1,50 @@
-"""A PiAPI of our own, on this machine, that really upscales; for demonstrations, tests and developers of agents.
+"""A local stand-in for PiAPI that really upscales, for demonstrations, tests and developers of agents.
 
-It shares no code with the rest of the project: a wrong belief about PiAPI must not stand on both sides and agree with
-itself.
+It shares no code with the rest of the project: if it did, a wrong belief about PiAPI would be on both sides, and the
+tests would confirm it.
 
-What it does as PiAPI documents: the routes create, read, cancel, account, history and upload with their envelope; the
-limits and enumerations of the products; parents and `actions` of Midjourney tasks; pending → processing → completed or
-failed; money in points, frozen at creation, taken on completion, given back on failure; plan concurrency; webhooks
-with the secret in a header, tried again when they fail. It refuses fields that are not documented.
+Imitated as PiAPI documents it:
 
-What it does not imitate: how good or fast PiAPI's models are (images are enlarged with Lanczos, `face_enhance`
-changes nothing), the `staged` status, generation of images, deletion of results, host-your-account pools
-(`service_mode` is checked and shown), webhooks on progress, and rate limits.
+- the routes that create, read and cancel a task, read the account and the history, and upload a file; their envelope
+- the limits and enumerations of the products
+- the parents and the `actions` of Midjourney tasks
+- the task states: pending, processing, then completed or failed
+- money in points: frozen when a task is created, consumed when it completes, returned when it fails
+- the plan's limit on concurrent tasks
+- webhooks, with the secret in a header and another attempt after a failed delivery
 
-What is assumed, because nobody has written it down: the HTTP statuses of refusals (400 for bad input, too little credit
-and the plan's limit, 401 for the key, 404 for an unknown task) and most of their words; that media are checked at
-submission; that 10 MB are 10 * 2**20 bytes of media; that images cost by the pixels of their result; what a Midjourney
-upscale costs; that a task of any product can be cancelled while pending, is then `failed` and gives its price back;
-that media in base64 are not echoed in `input`; the spelling of times in the history; the names of the V4 actions.
+Stricter than the documentation: a field that is not documented is refused.
 
-A key that begins with `sandbox` is an account of its own, made at its first request. Only loopback addresses are
-served.
+Not imitated:
 
-    server.py    starts and stops it                control.py   steers it from outside
-    app.py       its routes                         faults.py    how it misbehaves when told to
-    intake.py    what is sent to it                 products.py  what may be bought, and the price
-    world.py     accounts, tasks, settings          runner.py    takes tasks to their end, tells webhooks
-    samples.py   its Midjourney tasks               work.py      the work, a process for each job
+- the quality and speed of PiAPI's models: images are enlarged with a Lanczos filter, and `face_enhance` has no effect
+- the status `staged`
+- the generation of images
+- the deletion of results
+- host-your-account pools: `service_mode` is validated and echoed, nothing more
+- webhooks on progress
+- rate limits
+
+Assumed, because no source states it:
+
+- the HTTP statuses of refusals: 400 for bad input, for too little credit and for the plan's limit; 401 for the key; 404
+  for an unknown task
+- most of the texts of refusals
+- media is checked when a task is submitted
+- "10 MB" means 10 * 2**20 bytes of media, before base64
+- an image is charged by the pixels of its result
+- the price of a Midjourney upscale
+- a pending task of any product can be cancelled; it is then `failed`, and its price is returned
+- media sent as base64 is not echoed in `input`
+- the format of times in the history
+- the names of the V4 actions
+
+Every key that begins with `sandbox` has an account of its own, created by its first request. The server listens on
+loopback addresses only.
+
+    server.py   starts and stops the server       control_client.py  controls a running sandbox from outside
+    routes.py   the HTTP routes                   faults.py          injects faults into replies
+    uploads.py  reads bodies and media            catalog.py         products, limits and prices
+    state.py    accounts, tasks and settings      task_runner.py     runs tasks and delivers webhooks
+    fixtures.py the sample Midjourney tasks       media_jobs.py      media work, one child process per job
 """

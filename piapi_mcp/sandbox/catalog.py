@@ -1,26 +1,45 @@
-"""What can be submitted: which fields, which limits, which price; a refusal is the text that PiAPI would answer."""
+"""The products: which fields and limits a request must keep to, and its price."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from piapi_mcp.sandbox import media_jobs as work
-from piapi_mcp.sandbox.state import POINTS_PER_USD, Task, World, new_task_id
+from piapi_mcp.sandbox.media_jobs import MediaJob
+from piapi_mcp.sandbox.state import POINTS_PER_USD, SandboxState, Task, new_task_id
 
-_VIDEO_POINTS_PER_FRAME = 3 * POINTS_PER_USD // 10_000  # [D] video upscale page: $0.0003
-_IMAGE_POINTS_PER_MEGAPIXEL = POINTS_PER_USD // 1000  # [D] image upscale page; that the result counts is assumed
-_MIDJOURNEY_POINTS = POINTS_PER_USD // 100  # assumed
-_FRAMES_WITHOUT_WORK = 60
-_SIDE_WITHOUT_WORK_PX = 500
+# [D 2025-02] video upscale page: $0.0003 a frame
+_VIDEO_POINTS_PER_FRAME = 3 * POINTS_PER_USD // 10_000
+# [D 2026-11] image upscale page: $0.001 a megapixel. [? 2026-11] It does not say of which image; the result is assumed.
+_IMAGE_POINTS_PER_MEGAPIXEL = POINTS_PER_USD // 1000
+# [? 2026-11] PiAPI publishes no price of a Midjourney upscale; $0.01 is assumed.
+_MIDJOURNEY_POINTS = POINTS_PER_USD // 100
 
+# [D 2025-02] video upscale page
+_MAX_VIDEO_WIDTH_PX = 1280
+_MAX_VIDEO_HEIGHT_PX = 720
+_MIN_VIDEO_FRAMES = 10
+_MAX_VIDEO_FRAMES = 240
+
+# [D 2026-11] image upscale page
+_MAX_IMAGE_SIDE_PX = 2048
+_SCALES = (2, 4, 8)
+_DEFAULT_SCALE = 2
+
+_PLACEHOLDER_FRAMES = 60
+"""Frames of every video while the setting `does_work` is off."""
+_PLACEHOLDER_SIDE_PX = 500
+"""Width and height of every image while the setting `does_work` is off."""
+
+# Indexes: [D 2024-10] Midjourney upscale page. Actions: [R 2026-11] of a grid, [C 2026-11] of an upscaled image,
+# except light and beta, [I 2026-11] named like the others.
 _ACTION_OF_INDEX = {str(n): f"upscale{n}" for n in range(1, 5)} | {
     name: f"upscale_{name}" for name in ("light", "beta", "2x", "4x", "subtle", "creative")
 }
 
 
-class RefusedError(Exception):
-    """The submission is refused."""
+class RequestRefusedError(Exception):
+    """The request is refused; the message and the status are those of the reply."""
 
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
@@ -28,65 +47,78 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """A submission that may become a task."""
+class AcceptedRequest:
+    """A request that keeps to its product's limits: its price, and the work that it needs."""
 
     price_points: int
-    job: work.Job
+    job: MediaJob
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Arguments of the job besides source and target."""
     suffix: str = ".png"
+    """Suffix of the result's file name."""
     parent: Task | None = None
+    """The Midjourney task whose image is upscaled."""
 
 
-def check(world: World, key: str, body: Mapping[str, Any], facts: Mapping[str, Any] | None) -> Accepted:
-    """Check a submission; *facts* tell what the file is that came with it, and are empty where no work is done.
+def check_request(
+    state: SandboxState, key: str, body: Mapping[str, Any], media_info: Mapping[str, Any] | None
+) -> AcceptedRequest:
+    """Check a request for a task.
+
+    Args:
+        state: The accounts and tasks of the sandbox.
+        key: The caller's API key.
+        body: The JSON object that was posted.
+        media_info: The result of the probe of the request's media; None if it has no media, empty if media is not
+            probed.
 
     Raises:
-        RefusedError: PiAPI would refuse it.
+        RequestRefusedError: The request breaks a limit or has an unknown field.
     """
-    refuse_unknown(body, {"model", "task_type", "input", "config"}, "request")
-    _check_config(_object(body, "config"))
-    task_input = _object(body, "input")
+    refuse_unknown_fields(body, {"model", "task_type", "input", "config"}, "request")
+    _check_config(_read_object(body, "config"))
+    task_input = _read_object(body, "input")
     match body.get("model"), body.get("task_type"):
         case "midjourney", "upscale":
-            return _check_midjourney(world, key, task_input)
+            return _check_midjourney(state, key, task_input)
         case "Qubico/video-toolkit", "upscale":
-            return _check_video(task_input, facts)
+            return _check_video(task_input, media_info)
         case "Qubico/image-toolkit", "upscale":
-            return _check_image(task_input, facts)
+            return _check_image(task_input, media_info)
         case _:
-            raise RefusedError("model or task_type is not supported")
+            raise RequestRefusedError("model or task_type is not supported")
 
 
 def media_kind(body: Mapping[str, Any]) -> str | None:
-    """Return what a submission brings, "video" or "image", which is also the name of its field."""
+    """Return the kind of media that a request carries: "video", "image" or None. It is also the name of its field."""
     return {"Qubico/video-toolkit": "video", "Qubico/image-toolkit": "image"}.get(str(body.get("model")))
 
 
-def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the object that is *name* in *body*; empty if it is absent or null."""
+def _read_object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the object in field *name* of *body*; empty if the field is absent or null."""
     value: object = body.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise RefusedError(f"{name} must be an object")
+        raise RequestRefusedError(f"{name} must be an object")
     return cast("dict[str, Any]", value)
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
-    refuse_unknown(config, {"service_mode", "webhook_config"}, "config")
+    # [D 2026-11] the fields of `config`
+    refuse_unknown_fields(config, {"service_mode", "webhook_config"}, "config")
     if config.get("service_mode", "") not in ("", "public", "private"):
-        raise RefusedError("service_mode must be public or private")
-    webhook = _object(config, "webhook_config")
-    refuse_unknown(webhook, {"endpoint", "secret"}, "webhook_config")
+        raise RequestRefusedError("service_mode must be public or private")
+    webhook = _read_object(config, "webhook_config")
+    refuse_unknown_fields(webhook, {"endpoint", "secret"}, "webhook_config")
     endpoint, secret = webhook.get("endpoint", ""), webhook.get("secret", "")
     if not isinstance(endpoint, str) or not isinstance(secret, str):
-        raise RefusedError("endpoint and secret must be strings")
-    if endpoint and not _is_web_address(endpoint):
-        raise RefusedError("endpoint must be a URL")
+        raise RequestRefusedError("endpoint and secret must be strings")
+    if endpoint and not _is_http_url(endpoint):
+        raise RequestRefusedError("endpoint must be a URL")
 
 
-def _is_web_address(text: str) -> bool:
+def _is_http_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -94,75 +126,78 @@ def _is_web_address(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _check_midjourney(world: World, key: str, task_input: Mapping[str, Any]) -> Accepted:
-    if world.settings.midjourney_withdrawn:
-        raise RefusedError("model midjourney is no longer supported")
-    refuse_unknown(task_input, {"origin_task_id", "index"}, "input")
-    index, parent = task_input.get("index"), world.task(key, str(task_input.get("origin_task_id")))
+def _check_midjourney(state: SandboxState, key: str, task_input: Mapping[str, Any]) -> AcceptedRequest:
+    if state.settings.midjourney_withdrawn:
+        raise RequestRefusedError("model midjourney is no longer supported")
+    refuse_unknown_fields(task_input, {"origin_task_id", "index"}, "input")
+    index, parent = task_input.get("index"), state.find_task(key, str(task_input.get("origin_task_id")))
+    # [D 2024-10] Midjourney upscale page: the index is a string, and the origin task must have finished
     if not isinstance(index, str) or index not in _ACTION_OF_INDEX:
-        raise RefusedError("invalid index")
+        raise RequestRefusedError("invalid index")
     if parent is None or parent.model != "midjourney":
-        raise RefusedError("origin task not found")
+        raise RequestRefusedError("origin task not found")
     if parent.status != "completed":
-        raise RefusedError("origin task is not finished")
+        raise RequestRefusedError("origin task is not finished")
+    # [I 2026-11] An index is allowed if the parent lists its action.
     if _ACTION_OF_INDEX[index] not in parent.actions:
-        raise RefusedError(f"index {index} is not available for the origin task")
+        raise RequestRefusedError(f"index {index} is not available for the origin task")
     if parent.is_grid:
-        return Accepted(_MIDJOURNEY_POINTS, "crop_quadrant", {"number": int(index)}, parent=parent)
-    return Accepted(_MIDJOURNEY_POINTS, "enlarge", {"factor": 4 if index == "4x" else 2}, parent=parent)
+        return AcceptedRequest(_MIDJOURNEY_POINTS, "crop_quadrant", {"number": int(index)}, parent=parent)
+    return AcceptedRequest(_MIDJOURNEY_POINTS, "enlarge", {"factor": 4 if index == "4x" else 2}, parent=parent)
 
 
-def _check_video(task_input: Mapping[str, Any], facts: Mapping[str, Any] | None) -> Accepted:
-    refuse_unknown(task_input, {"video"}, "input")
-    if facts is None:
-        raise RefusedError("video is required")
-    frames = facts.get("frames", _FRAMES_WITHOUT_WORK)
-    if facts.get("format", "MP4") != "MP4":
-        raise RefusedError("failed to get valid video")
-    if facts.get("width", 0) > 1280 or facts.get("height", 0) > 720:  # noqa: PLR2004 -- documented: maximum 720p
-        raise RefusedError("video resolution is over 1280x720")
-    if not 10 <= frames <= 240:  # noqa: PLR2004 -- documented: between 10 and 240
-        raise RefusedError("video must have between 10 and 240 frames")
-    return Accepted(frames * _VIDEO_POINTS_PER_FRAME, "upscale_video", suffix=".mp4")
+def _check_video(task_input: Mapping[str, Any], media_info: Mapping[str, Any] | None) -> AcceptedRequest:
+    refuse_unknown_fields(task_input, {"video"}, "input")
+    if media_info is None:
+        raise RequestRefusedError("video is required")
+    frames = media_info.get("frames", _PLACEHOLDER_FRAMES)
+    if media_info.get("format", "MP4") != "MP4":  # [D 2025-02] video upscale page: MP4 only
+        raise RequestRefusedError("failed to get valid video")  # [C 2026-11]
+    if media_info.get("width", 0) > _MAX_VIDEO_WIDTH_PX or media_info.get("height", 0) > _MAX_VIDEO_HEIGHT_PX:
+        raise RequestRefusedError("video resolution is over 1280x720")
+    if not _MIN_VIDEO_FRAMES <= frames <= _MAX_VIDEO_FRAMES:
+        raise RequestRefusedError("video must have between 10 and 240 frames")
+    return AcceptedRequest(frames * _VIDEO_POINTS_PER_FRAME, "upscale_video", suffix=".mp4")
 
 
-def _check_image(task_input: Mapping[str, Any], facts: Mapping[str, Any] | None) -> Accepted:
-    refuse_unknown(task_input, {"image", "scale", "face_enhance"}, "input")
-    scale = task_input.get("scale", 2)
-    if type(scale) is not int or scale not in (2, 4, 8) or not isinstance(task_input.get("face_enhance", False), bool):
-        raise RefusedError("scale must be 2, 4 or 8, face_enhance a boolean")
-    if facts is None:
-        raise RefusedError("image is required")
-    if facts.get("format", "PNG") not in ("JPEG", "PNG"):
-        raise RefusedError("failed to get valid image")
-    width, height = facts.get("width", _SIDE_WITHOUT_WORK_PX), facts.get("height", _SIDE_WITHOUT_WORK_PX)
-    if max(width, height) > 2048:  # noqa: PLR2004 -- documented
-        raise RefusedError("image is over 2048x2048")
+def _check_image(task_input: Mapping[str, Any], media_info: Mapping[str, Any] | None) -> AcceptedRequest:
+    refuse_unknown_fields(task_input, {"image", "scale", "face_enhance"}, "input")
+    scale, face_enhance = task_input.get("scale", _DEFAULT_SCALE), task_input.get("face_enhance", False)
+    if type(scale) is not int or scale not in _SCALES or not isinstance(face_enhance, bool):
+        raise RequestRefusedError("scale must be 2, 4 or 8, face_enhance a boolean")
+    if media_info is None:
+        raise RequestRefusedError("image is required")
+    if media_info.get("format", "PNG") not in ("JPEG", "PNG"):  # [D 2026-11] image upscale page
+        raise RequestRefusedError("failed to get valid image")  # [C 2026-11]
+    width = media_info.get("width", _PLACEHOLDER_SIDE_PX)
+    height = media_info.get("height", _PLACEHOLDER_SIDE_PX)
+    if max(width, height) > _MAX_IMAGE_SIDE_PX:
+        raise RequestRefusedError("image is over 2048x2048")
     points = width * height * scale * scale * _IMAGE_POINTS_PER_MEGAPIXEL // 1_000_000
-    return Accepted(points, "enlarge", {"factor": scale})
+    return AcceptedRequest(points, "enlarge", {"factor": scale})
 
 
-def refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
-    """Refuse what is not documented: it is a mistake of the caller.
+def refuse_unknown_fields(fields: Mapping[str, Any], known: set[str], where: str) -> None:
+    """Refuse fields that are not documented, since they are a mistake of the caller.
 
     Raises:
-        RefusedError: There is something else than *known*.
+        RequestRefusedError: *fields* has a name that is not in *known*.
     """
-    if unknown := set(given) - known:
-        raise RefusedError(f"unknown field in {where}: {', '.join(sorted(unknown))}")
+    if unknown := set(fields) - known:
+        raise RequestRefusedError(f"unknown field in {where}: {', '.join(sorted(unknown))}")
 
 
-def new_task(body: Mapping[str, Any], key: str, accepted: Accepted) -> Task:
-    """Return the task that a checked submission becomes; a file in its input is left out, a URL stays."""
-    shown, kind = dict(body["input"]), media_kind(body)
-    if kind is not None and not shown[kind].startswith(("http://", "https://")):
-        shown[kind] = "<file>"
+def new_task(body: Mapping[str, Any], key: str, accepted: AcceptedRequest) -> Task:
+    """Return the task for a checked request; its `input` echoes the URL of the media, but not media sent as base64."""
+    echoed_input, kind = dict(body["input"]), media_kind(body)
+    if kind is not None and not echoed_input[kind].startswith(("http://", "https://")):
+        echoed_input[kind] = "<file>"
     return Task(
         task_id=new_task_id(),
         owner=key,
         model=body["model"],
         task_type=body["task_type"],
-        task_input=shown,
+        task_input=echoed_input,
         config=body.get("config") or {},
         price_points=accepted.price_points,
     )

@@ -1,7 +1,7 @@
-"""The work itself: reading, enlarging and drawing images and videos, in a process of its own for each job.
+"""Media work: probes, enlarges and draws images and videos, with one child process per job.
 
-The process that hosts the sandbox never loads FFmpeg or an image library, and media that break them break only a job.
-`perform` starts a job; `python -m piapi_mcp.sandbox.media_jobs` is its other end.
+The process that hosts the sandbox never loads FFmpeg or an image library, so media that crash them crash only a job.
+`run` and `run_async` start a job; `python -m piapi_mcp.sandbox.media_jobs` is the child.
 """
 
 import json
@@ -20,66 +20,73 @@ if TYPE_CHECKING:
 JOB_TIMEOUT_S = 180.0
 
 _PROBE_MEMORY_BYTES = 600 * 2**20
-"""Address space of a probe, the first to open what somebody sent: enough for FFmpeg, not for a made-up sample table."""
+"""Address space of a probe, the first job to open untrusted media: FFmpeg fits, a forged sample table does not."""
 _WORK_MEMORY_BYTES = 3 * 2**30
-"""Address space of any other job: an image of 2048 px a side is 16384 after an upscale by 8."""
+"""Address space of any other job: an image with sides of 2048 px has sides of 16384 px after an 8x upscale."""
 _CPU_LIMIT_S = 600
 _FILE_LIMIT_BYTES = 2**30
 _ENCODER_THREADS = 4
-"""More cost memory with each core and bring little."""
+"""More threads take memory on every core and gain little speed."""
 
-# FFmpeg knows hundreds of decoders; these are what an MP4 may reasonably hold.
+# FFmpeg has hundreds of decoders; these are the ones that an MP4 can reasonably need.
 _CODECS = "h264,hevc,vp9,libdav1d,av1,mpeg4,mjpeg,aac,mp3,opus,ac3,alac,flac"
 
-Job = Literal["probe", "upscale_video", "enlarge", "draw_grid", "crop_quadrant", "make_clip"]
+MediaJob = Literal["probe", "upscale_video", "enlarge", "draw_grid", "crop_quadrant", "make_clip"]
 
 
-class WorkError(Exception):
-    """The media cannot be worked on."""
+class MediaJobError(Exception):
+    """The job failed."""
 
 
-def run(job: Job, **arguments: Any) -> dict[str, Any]:
-    """Do *job* as `perform` does; blocks. For callers without an event loop.
+def run(job: MediaJob, **arguments: Any) -> dict[str, Any]:
+    """Run *job* as `run_async` does, for callers without an event loop. Blocks.
 
     Raises:
-        WorkError: The job failed.
+        MediaJobError: The job failed.
     """
     import asyncio
 
-    return asyncio.run(perform(job, **arguments))
+    return asyncio.run(run_async(job, **arguments))
 
 
-async def perform(job: Job, on_progress: Callable[[int], None] | None = None, **arguments: Any) -> dict[str, Any]:
-    """Do *job* in a child process and return its result; cancelling it ends the child.
+async def run_async(
+    job: MediaJob, on_progress: Callable[[int], None] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    """Run *job* in a child process and return its result; cancelling the call kills the child.
 
-    A file named *target* appears when it is whole, or not at all.
+    The file *target* in *arguments*, if there is one, appears when it is complete, or not at all.
+
+    Args:
+        job: The name of the job.
+        on_progress: Called with the percentage that is done.
+        arguments: The arguments of the job's function in this module.
 
     Raises:
-        WorkError: The job failed or took too long; the text is the child's last word.
+        MediaJobError: The job failed or took too long; the message is the child's error.
     """
-    import asyncio  # not at the top: the child has no use for it, and starts for every job
+    import asyncio  # not at module level: the child does not need it, and one starts for every job
 
-    with _whole_or_nothing(arguments):
+    with _write_target_atomically(arguments):
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "piapi_mcp.sandbox.media_jobs", json.dumps({"job": job, **arguments})),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # what libraries say of broken media belongs into nobody's log
+            stderr=asyncio.subprocess.DEVNULL,  # what the libraries print about broken media is noise in any log
             env={name: value for name, value in os.environ.items() if not name.startswith("PIAPI_")},
         )
         try:
             async with asyncio.timeout(JOB_TIMEOUT_S):
-                return await _listen(child, on_progress)
+                return await _read_messages(child, on_progress)
         except TimeoutError:
-            raise WorkError("the job took too long") from None
+            raise MediaJobError("the job took too long") from None
         except ValueError:
-            raise WorkError("the job made no sense") from None
+            raise MediaJobError("the job sent an invalid message") from None
         finally:
-            await _end(child)
+            await _kill(child)
 
 
-async def _end(child: "Process") -> None:
-    """End *child* if it still runs."""
+async def _kill(child: "Process") -> None:
+    """Kill *child* if it is still running."""
     if child.returncode is None:
         with suppress(ProcessLookupError):
             child.kill()
@@ -87,8 +94,8 @@ async def _end(child: "Process") -> None:
 
 
 @contextmanager
-def _whole_or_nothing(arguments: dict[str, Any]) -> Generator[None]:
-    """Let the *target* in *arguments*, if there is one, be written under another name until it is whole."""
+def _write_target_atomically(arguments: dict[str, Any]) -> Generator[None]:
+    """Have the *target* in *arguments*, if there is one, written under another name and renamed when it is complete."""
     if "target" not in arguments:
         yield
         return
@@ -102,9 +109,9 @@ def _whole_or_nothing(arguments: dict[str, Any]) -> Generator[None]:
         part.unlink(missing_ok=True)
 
 
-async def _listen(child: "Process", on_progress: Callable[[int], None] | None) -> dict[str, Any]:
-    """Follow what *child* says, a line of JSON each, to its last word."""
-    assert child.stdout is not None  # noqa: S101 -- PIPE was asked for
+async def _read_messages(child: "Process", on_progress: Callable[[int], None] | None) -> dict[str, Any]:
+    """Read the messages of *child*, one line of JSON each, and return the last one: the result."""
+    assert child.stdout is not None  # noqa: S101 -- the child was started with a pipe
     last: dict[str, Any] = {"error": "the job ended without a result"}
     async for line in child.stdout:
         last = json.loads(line)
@@ -112,12 +119,12 @@ async def _listen(child: "Process", on_progress: Callable[[int], None] | None) -
             on_progress(last["progress"])
     await child.wait()
     if "error" in last or "progress" in last:
-        raise WorkError(last.get("error", "the job broke off"))
+        raise MediaJobError(last.get("error", "the job ended early"))
     return last
 
 
-def _open(path: str) -> "InputContainer":
-    """Open an MP4 of unknown origin: no other format, no file or address named inside it, no exotic decoder."""
+def _open_mp4(path: str) -> "InputContainer":
+    """Open an untrusted MP4: no other format, no file or URL that it names, no unusual decoder."""
     import av
 
     options = {"codec_whitelist": _CODECS, "protocol_whitelist": "none"}
@@ -125,7 +132,7 @@ def _open(path: str) -> "InputContainer":
 
 
 def _probe(path: str) -> dict[str, Any]:
-    """Tell format and size of a video or image."""
+    """Return format and size of a video or image; of a video also frames, frame rate and whether it has audio."""
     from PIL import Image
 
     with Path(path).open("rb") as file:
@@ -133,7 +140,7 @@ def _probe(path: str) -> dict[str, Any]:
     if not is_mp4:
         with Image.open(path, formats=["JPEG", "PNG"]) as image:
             return {"format": image.format, "width": image.width, "height": image.height}
-    with _open(path) as container:
+    with _open_mp4(path) as container:
         stream = container.streams.video[0]
         frames = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
         rate = stream.average_rate
@@ -147,32 +154,32 @@ def _probe(path: str) -> dict[str, Any]:
         }
 
 
-def _rotation(source: str) -> int:
-    """Return by how many degrees a video is turned when it is shown."""
-    with _open(source) as container:
+def _read_rotation(source: str) -> int:
+    """Return by how many degrees players rotate a video."""
+    with _open_mp4(source) as container:
         return next(container.decode(video=0)).rotation
 
 
 def _upscale_video(source: str, target: str) -> dict[str, Any]:
-    """Double a video: the frames enlarged, their times kept, the sound copied."""
+    """Double width and height of a video; keep the times of its frames and copy its audio."""
     import av
     from av.video.reformatter import Interpolation, VideoReformatter
 
-    with _open(source) as before, av.open(target, "w", format="mp4") as after:
+    with _open_mp4(source) as before, av.open(target, "w", format="mp4") as after:
         video = before.streams.video[0]
-        sounds = {stream.index: after.add_stream_from_template(stream) for stream in before.streams.audio}
+        audio_streams = {stream.index: after.add_stream_from_template(stream) for stream in before.streams.audio}
         width, height = video.codec_context.width * 2, video.codec_context.height * 2
         output = after.add_stream("libx264", rate=video.average_rate, options={"preset": "veryfast", "crf": "20"})
         output.width, output.height, output.pix_fmt = width, height, "yuv420p"
         output.codec_context.thread_count = _ENCODER_THREADS
-        output.set_display_rotation(_rotation(source))
+        output.set_display_rotation(_read_rotation(source))
         if video.time_base is not None:
             output.time_base = output.codec_context.time_base = video.time_base
         reformatter, total, done = VideoReformatter(), max(1, video.frames), 0
         for packet in before.demux(video, *before.streams.audio):
-            if packet.stream.index in sounds:
+            if packet.stream.index in audio_streams:
                 if packet.dts is not None:
-                    packet.stream = sounds[packet.stream.index]
+                    packet.stream = audio_streams[packet.stream.index]
                     after.mux(packet)
                 continue
             for frame in cast("list[av.VideoFrame]", packet.decode()):
@@ -180,15 +187,16 @@ def _upscale_video(source: str, target: str) -> dict[str, Any]:
                     frame, width=width, height=height, format="yuv420p", interpolation=Interpolation.LANCZOS
                 )
                 larger.pts, larger.time_base = frame.pts, frame.time_base
-                larger.pict_type = 0  # else the encoder repeats the source's choice of key frames
+                larger.pict_type = 0  # otherwise the encoder places key frames where the source had them
                 after.mux(output.encode(larger))
                 done += 1
-                _say({"progress": min(99, 100 * done // total)})
+                _send_message({"progress": min(99, 100 * done // total)})
         after.mux(output.encode(None))
     return {"width": width, "height": height, "frames": done}
 
 
 def _enlarge(source: str, target: str, factor: int) -> dict[str, Any]:
+    """Enlarge an image by *factor*."""
     from PIL import Image
 
     with Image.open(source, formats=["JPEG", "PNG"]) as image:
@@ -198,7 +206,7 @@ def _enlarge(source: str, target: str, factor: int) -> dict[str, Any]:
 
 
 def _crop_quadrant(source: str, target: str, number: int) -> dict[str, Any]:
-    """Cut one image (1 to 4, by rows) out of a grid and enlarge it to the grid's size."""
+    """Crop image *number* (1 to 4, row by row) of a grid and enlarge it to the grid's size."""
     from PIL import Image
 
     with Image.open(source, formats=["PNG"]) as grid:
@@ -211,7 +219,7 @@ def _crop_quadrant(source: str, target: str, number: int) -> dict[str, Any]:
 
 
 def _draw_grid(target: str, seed: int) -> dict[str, Any]:
-    """Draw four hills at four times of day, as Midjourney would show them: two by two."""
+    """Draw a landscape at four times of day as a Midjourney grid, two by two."""
     from PIL import Image, ImageDraw
 
     side = 256
@@ -237,7 +245,7 @@ def _draw_grid(target: str, seed: int) -> dict[str, Any]:
 
 
 def _make_clip(target: str) -> dict[str, Any]:
-    """Make two seconds of a ball that rolls through a landscape, with a tone."""
+    """Make a video of two seconds: a ball that bounces through a landscape, with a tone."""
     import math
     from array import array
     from fractions import Fraction
@@ -270,7 +278,7 @@ def _make_clip(target: str) -> dict[str, Any]:
     return {"width": width, "height": height, "frames": frames}
 
 
-_JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+_JOB_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "probe": _probe,
     "upscale_video": _upscale_video,
     "enlarge": _enlarge,
@@ -283,27 +291,27 @@ _JOBS: dict[str, Callable[..., dict[str, Any]]] = {
 def _main() -> None:
     arguments = json.loads(sys.argv[1])
     job = arguments.pop("job")
-    _limit(_PROBE_MEMORY_BYTES if job == "probe" else _WORK_MEMORY_BYTES)
+    _limit_resources(_PROBE_MEMORY_BYTES if job == "probe" else _WORK_MEMORY_BYTES)
     try:
-        result = _JOBS[job](**arguments)
-    except Exception as error:  # noqa: BLE001 -- whatever the media did to the libraries is the job's result
+        result = _JOB_FUNCTIONS[job](**arguments)
+    except Exception as error:  # noqa: BLE001 -- any exception from the libraries is the job's result
         result = {"error": f"{type(error).__name__}: {error}"[:500]}
-    _say(result)
+    _send_message(result)
 
 
-def _limit(memory_bytes: int) -> None:
-    """Set bounds that hold whatever the media make of the libraries."""
+def _limit_resources(memory_bytes: int) -> None:
+    """Limit memory, CPU time and file size, whatever the media make the libraries do."""
     try:
         import resource
     except ImportError:
-        return  # Windows has no such bounds; the job's timeout remains
+        return  # Windows has no such limits; the job's timeout remains
     for name, limit in (("AS", memory_bytes), ("CPU", _CPU_LIMIT_S), ("FSIZE", _FILE_LIMIT_BYTES)):
-        with suppress(ValueError, OSError):  # macOS refuses some
+        with suppress(ValueError, OSError):  # macOS rejects some of them
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
 
 
-def _say(message: dict[str, Any]) -> None:
-    """Tell the process that started this one."""
+def _send_message(message: dict[str, Any]) -> None:
+    """Send *message* to the parent process."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 

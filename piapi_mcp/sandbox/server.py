@@ -1,4 +1,4 @@
-"""Runs a sandbox: a real HTTP server on a loopback address, in a thread of its own."""
+"""Starts and stops a sandbox: a real HTTP server on a loopback address, in a thread of its own."""
 
 import asyncio
 import ipaddress
@@ -15,23 +15,23 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from piapi_mcp.sandbox.routes import Sandbox
+from piapi_mcp.sandbox.routes import SandboxApp
 from piapi_mcp.sandbox.state import Settings
 
 
-class _OpenProtocol(H11Protocol):
-    """Lets a route close its connection, which ASGI has no word for."""
+class _TransportProtocol(H11Protocol):
+    """Exposes the transport to the routes, so that they can close the connection; ASGI has no message for that."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Keep the transport where the routes find it."""
-        # asyncio does so only for sockets that it made itself; without it every answer waits 40 ms for the client.
+        """Store the transport in the scope of the connection's requests."""
+        # asyncio sets this option only on sockets that it created itself; without it, every reply is delayed by 40 ms.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
 
 
 class SandboxServer:
-    """A sandbox at `base_url`, from `start` to `stop`; a context manager does both."""
+    """A sandbox that serves `base_url` from `start` to `stop`; as a context manager it does both."""
 
     def __init__(
         self,
@@ -41,10 +41,16 @@ class SandboxServer:
         settings: Settings | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Use *host*, a loopback address, *port*, 0 for any that is free, and *clock* for the times of tasks.
+        """Prepare a server.
+
+        Args:
+            host: A loopback address.
+            port: The port to listen on; 0 means any free port.
+            settings: The settings after every reset.
+            clock: The source of the times that tasks show.
 
         Raises:
-            ValueError: If *host* is not a loopback address.
+            ValueError: *host* is not a loopback address.
         """
         if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"The sandbox serves loopback addresses only, not {host}.")
@@ -53,7 +59,7 @@ class SandboxServer:
         self._clock = clock
         self._running: tuple[uvicorn.Server, threading.Thread] | None = None
         self.base_url = ""
-        """Set by `start`."""
+        """The address of the sandbox; empty before `start`."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -63,45 +69,50 @@ class SandboxServer:
         self.stop()
 
     def start(self) -> None:
-        """Serve; connections are accepted when this returns.
+        """Start to serve; connections are accepted when this returns.
 
         Raises:
-            OSError: If the port is taken.
+            OSError: The port is in use.
         """
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        listening = socket.create_server(self._address, family=family)
-        host, port = listening.getsockname()[:2]
+        listener = socket.create_server(self._address, family=family)
+        host, port = listener.getsockname()[:2]
         self.base_url = f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
         folder = tempfile.TemporaryDirectory(prefix="piapi-sandbox-", ignore_cleanup_errors=True)
-        app = Sandbox(Path(folder.name) / "results", self._settings, self._clock).app(self.base_url)
+        app = SandboxApp(Path(folder.name) / "results", self._settings, self._clock).build(self.base_url)
         server = uvicorn.Server(
             uvicorn.Config(
-                app, http=_OpenProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on"
+                app,
+                http=_TransportProtocol,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=1,
+                lifespan="on",
             )
         )
 
         def serve() -> None:
-            with folder, listening:
-                server.run(sockets=[listening])
+            with folder, listener:
+                server.run(sockets=[listener])
 
         thread = threading.Thread(target=serve, name="sandbox", daemon=True)
         thread.start()
         self._running = (server, thread)
 
     def wait(self) -> None:
-        """Return when the server has ended, which it does at SIGTERM, and not by itself. For the main thread only."""
+        """Block until the process receives SIGTERM and the server has stopped. For the main thread only."""
         if self._running:
             server, _ = self._running
 
-            def end(_signal: int, _frame: FrameType | None) -> None:
+            def request_exit(_signal: int, _frame: FrameType | None) -> None:
                 server.should_exit = True
 
-            before = signal.signal(signal.SIGTERM, end)
+            previous_handler = signal.signal(signal.SIGTERM, request_exit)
             self._join()
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, previous_handler)
 
     def stop(self) -> None:
-        """End the server and whatever it works on, and remove its results."""
+        """Stop the server, cancel its tasks and delete its results."""
         if self._running:
             server, _ = self._running
             server.should_exit = True
@@ -112,4 +123,4 @@ class SandboxServer:
         if self._running:
             _, thread = self._running
             while thread.is_alive():
-                thread.join(timeout=1)  # on Windows a join without a limit cannot be interrupted
+                thread.join(timeout=1)  # on Windows, a join without a timeout cannot be interrupted

@@ -1,78 +1,84 @@
-"""What the sandbox remembers: accounts, tasks, settings, planned misbehaviour, and what it was asked."""
+"""The state of the sandbox: accounts, tasks, settings, faults, and the log of requests."""
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from piapi_mcp.sandbox.fixtures import SAMPLES, Version
 
-POINTS_PER_USD = 10_000_000
-NOT_YET = "0001-01-01T00:00:00Z"
+POINTS_PER_USD = 10_000_000  # [R 2026-11] captured replies
+NOT_YET = "0001-01-01T00:00:00Z"  # [D/R 2026-11] the times in `meta`: Go's zero time
 
 Route = Literal["create", "read", "cancel", "account", "history", "upload", "result"]
 
 
 @dataclass
 class Settings:
-    """How the sandbox behaves; each field can be set through the control routes."""
+    """How the sandbox behaves; every field can be changed through the control routes."""
 
     pending_s: float = 0.3
     """How long a task stays pending, in seconds."""
     processing_s: float = 1.0
-    """How long it is processed at least, in seconds; the real work may take longer."""
+    """How long a task is processing at least, in seconds; the real work may take longer."""
     polls: int | None = None
-    """Instead of by the clock, tasks advance as they are read: this many reads until completed."""
+    """If set, tasks advance when they are read, not with time: a task completes at this many reads."""
     does_work: bool = True
-    """False: results are placeholders and videos are not opened (60 frames), for tests of everything but the work."""
+    """If false, results are empty files, and media is not probed: a video has 60 frames, an image 500x500 px."""
     balance_points: int = 10 * POINTS_PER_USD
-    """What a new account can spend."""
+    """The balance of a new account, in points."""
     max_concurrent_tasks: int = 5
-    """What the plan lets run at once."""
+    """How many tasks of an account may be unfinished at a time."""
     plan: Literal["free", "creator"] = "creator"
-    """Every account's plan; the free one may not upload."""
+    """The plan of every account; the free plan does not include uploads."""
     capitalised: bool = False
-    """Statuses as the schema spells them, not as the live service does."""
+    """Capitalise statuses, as PiAPI's schema does and the live service does not."""
     bare_task_ids: bool = False
-    """Answer a submission with nothing but the task id, as the video page shows it."""
+    """Answer a submission with the task id alone, as the video upscale page shows it."""
     camel_case_history: bool = False
-    """History rows in the other spelling that clients have seen."""
+    """Spell the fields of history rows in camel case, which some clients have seen."""
     null_outputs: bool = False
-    """Show `output` as null, even of a task that has completed."""
+    """Show `output` as null, even in a completed task."""
     midjourney_withdrawn: bool = False
-    """Refuse Midjourney altogether."""
+    """Refuse every Midjourney request."""
 
 
 @dataclass
 class Fault:
-    """One planned misbehaviour of a route."""
+    """A fault to inject into a route."""
 
     route: Route
     kind: Literal["answer", "delay", "cut", "fail_task"]
+    """Send another answer, delay the reply, close the connection, or create a task that fails."""
     when: Literal["before", "after", "midway"] = "before"
     """Before the request takes effect, after it, or in the middle of the reply."""
     times: int = 1
-    """For how many requests."""
+    """How many requests it affects."""
     skip: int = 0
-    """How many requests pass first."""
+    """How many requests it lets pass first."""
     status: int = 500
+    """HTTP status of an `answer`."""
     body: str = ""
+    """Body of an `answer`."""
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    """Headers of an `answer`."""
     delay_s: float = 0.0
+    """Length of a `delay`, in seconds."""
     error: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Of a task that fails."""
+    """`error` of the task that fails."""
     logs: list[str] = field(default_factory=list[str])
-    """Of a task that fails."""
+    """`logs` of the task that fails."""
 
 
 @dataclass
 class Task:
-    """One task of an account."""
+    """A task of an account."""
 
     task_id: str
     owner: str
+    """The key that submitted it; empty for a sample, which belongs to every account."""
     model: str
     task_type: str
     task_input: Mapping[str, Any]
@@ -80,52 +86,55 @@ class Task:
     price_points: int
     status: str = "pending"
     progress: int = 0
+    """In percent."""
     output: dict[str, Any] = field(default_factory=dict[str, Any])
     actions: tuple[str, ...] = ()
     version: Version | None = None
-    """Of Midjourney."""
+    """Version of the Midjourney model."""
     is_grid: bool = False
-    file: Path | None = None
-    """The result."""
+    result_path: Path | None = None
+    """File of the result, once there is one."""
     consumed_points: int = 0
     logs: list[str] = field(default_factory=list[str])
     error: dict[str, Any] = field(default_factory=dict[str, Any])
-    planned_failure: Fault | None = None
+    injected_failure: Fault | None = None
+    """The fault that makes it fail."""
     polls: int = 0
+    """How often it was read while the setting `polls` was on."""
     created_at: str = NOT_YET
     started_at: str = NOT_YET
     ended_at: str = NOT_YET
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has completed or failed."""
         return self.status in ("completed", "failed")
 
     def start(self, at: str) -> None:
-        """Take it from pending to processing."""
+        """Move a pending task to processing."""
         if self.status == "pending":
             self.status, self.started_at = "processing", at
 
     def advance(self, percent: int) -> None:
-        """Note that so much of it is done; it ends by `Account.settle` alone."""
+        """Raise the progress of a processing task to *percent*, at most 99; only `Account.settle` ends a task."""
         if self.status == "processing":
             self.progress = max(self.progress, min(99, percent))
 
 
 @dataclass
 class Account:
-    """What belongs to one key."""
+    """The points of one key."""
 
     balance_points: int
     frozen_points: int = 0
 
     def freeze(self, points: int) -> None:
-        """Set the price of a new task aside."""
+        """Move the price of a new task from the balance to the frozen points."""
         self.balance_points -= points
         self.frozen_points += points
 
     def settle(self, task: Task, status: Literal["completed", "failed"], at: str) -> None:
-        """End *task*: take its price if it completed, give it back if not."""
+        """End *task*: consume its price if it completed, return it to the balance if it failed."""
         if task.is_done:
             return
         task.status, task.ended_at = status, at
@@ -134,44 +143,46 @@ class Account:
             task.consumed_points, task.progress = task.price_points, 100
         else:
             self.balance_points += task.price_points
-            task.logs.append("restored frozen points")
+            task.logs.append("restored frozen points")  # [R 2026-11] a captured reply
 
 
 @dataclass
-class World:
-    """Everything, from one reset to the next."""
+class SandboxState:
+    """Everything that the sandbox keeps from one reset to the next."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     settings: Settings = field(default_factory=Settings)
     faults: list[Fault] = field(default_factory=list[Fault])
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
+    """Accounts by key."""
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
+    """Tasks by id, oldest first."""
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What was asked, in order; never a key."""
+    """The log of requests, oldest first; it never contains a key."""
 
     def now(self) -> str:
-        """Return the time as PiAPI writes it."""
-        return _spell(self.clock())
+        """Return the current time in PiAPI's format."""
+        return _format_time(self.clock())
 
     def account(self, key: str) -> Account:
-        """Return the account of *key*, made now if it is new."""
+        """Return the account of *key*, creating it if it is new."""
         return self.accounts.setdefault(key, Account(self.settings.balance_points))
 
-    def task(self, key: str, task_id: str) -> Task | None:
-        """Return a task that *key* may see."""
+    def find_task(self, key: str, task_id: str) -> Task | None:
+        """Return a task that *key* may see; None if there is none."""
         task = self.tasks.get(task_id)
         return task if task and task.owner in (key, "") else None
 
-    def tasks_of(self, key: str) -> list[Task]:
+    def list_tasks(self, key: str) -> list[Task]:
         """Return the tasks that *key* may see, newest first."""
         return [task for task in reversed(self.tasks.values()) if task.owner in (key, "")]
 
-    def running(self, key: str) -> int:
-        """Return how many of the key's tasks have not ended."""
+    def count_unfinished(self, key: str) -> int:
+        """Return how many tasks of *key* are pending or processing."""
         return sum(not task.is_done for task in self.tasks.values() if task.owner == key)
 
     def take_faults(self, route: Route) -> list[Fault]:
-        """Return what is planned for this request of *route*, and count it."""
+        """Return the faults for this request of *route*, and count the request against each of them."""
         due = list[Fault]()
         for fault in self.faults:
             if fault.route != route or fault.times <= 0:
@@ -184,8 +195,8 @@ class World:
         return due
 
     def add_samples(self, base_url: str, folder: Path) -> None:
-        """Put the sample Midjourney tasks into every account's history."""
-        yesterday = _spell(self.clock() - timedelta(days=1))
+        """Add the sample Midjourney tasks, which every account sees."""
+        yesterday = _format_time(self.clock() - timedelta(days=1))
         for sample in SAMPLES:
             self.tasks[sample.task_id] = Task(
                 task_id=sample.task_id,
@@ -204,13 +215,13 @@ class World:
                 actions=sample.actions,
                 version=sample.version,
                 is_grid=sample.is_grid,
-                file=folder / sample.file_name,
+                result_path=folder / sample.file_name,
                 created_at=yesterday,
                 started_at=yesterday,
                 ended_at=yesterday,
             )
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe_submitted_tasks(self) -> list[dict[str, Any]]:
         """Return all tasks that accounts submitted, for the control routes."""
         return [
             {"task_id": task.task_id, "model": task.model, "status": task.status, "polls": task.polls}
@@ -219,15 +230,10 @@ class World:
         ]
 
 
-def _spell(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
 def new_task_id() -> str:
-    """Return an id for a task."""
+    """Return a new id for a task."""
     return str(uuid.uuid4())
-
-
-def settings_dict(settings: Settings) -> dict[str, Any]:
-    """Return *settings* as JSON."""
-    return asdict(settings)

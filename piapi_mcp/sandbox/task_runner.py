@@ -1,132 +1,136 @@
-"""Takes tasks from pending to their end, by the clock or by the looks at them, one job at a time; tells webhooks."""
+"""Runs tasks from pending to completed or failed, by time or by polls, one media job at a time; delivers webhooks."""
 
 import asyncio
-import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 
-from piapi_mcp.sandbox import media_jobs as work
-from piapi_mcp.sandbox.catalog import Accepted
-from piapi_mcp.sandbox.fixtures import UPSCALED_ACTIONS, draw_by_name
-from piapi_mcp.sandbox.state import Task, World
-from piapi_mcp.sandbox.uploads import forget
+from piapi_mcp.sandbox import media_jobs
+from piapi_mcp.sandbox.catalog import AcceptedRequest
+from piapi_mcp.sandbox.fixtures import UPSCALED_ACTIONS, draw_sample_image
+from piapi_mcp.sandbox.state import SandboxState, Task
+from piapi_mcp.sandbox.uploads import delete_media
 
 _WEBHOOK_ATTEMPTS = 3
 
 
-class Runner:
-    """Works on the tasks of one sandbox, inside its event loop."""
+class TaskRunner:
+    """Runs the tasks of one sandbox in its event loop."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        """Where results lie."""
+        """Folder of the results."""
         self.base_url = ""
-        """Where they are served."""
-        self._one_at_a_time = asyncio.Semaphore(1)
-        self._drawing = asyncio.Lock()
+        """The sandbox's address, which the URLs of results begin with."""
+        self._job_slot = asyncio.Semaphore(1)
+        self._sample_lock = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._seen_enough: dict[str, asyncio.Event] = {}
-        self._webhooks = set[asyncio.Task[None]]()
+        self._last_poll: dict[str, asyncio.Event] = {}
+        """Events by task id, each set by the poll at which the task is to end."""
+        self._deliveries = set[asyncio.Task[None]]()
 
-    def start(self, world: World, task: Task, accepted: Accepted, media: Path | None) -> None:
-        """Begin to work on *task*; it ends by itself."""
-        self._seen_enough[task.task_id] = asyncio.Event()
-        running = asyncio.create_task(self._run(world, task, accepted, media))
+    def start(self, state: SandboxState, task: Task, accepted: AcceptedRequest, media: Path | None) -> None:
+        """Run *task* in the background, and delete *media* when its work is done."""
+        self._last_poll[task.task_id] = asyncio.Event()
+        running = asyncio.create_task(self._run(state, task, accepted, media))
         self._running[task.task_id] = running
         running.add_done_callback(lambda _: self._running.pop(task.task_id, None))
 
-    async def look(self, world: World, task: Task) -> None:
-        """Count a read of *task*; where tasks advance by looks, the last one waits for the work and ends it."""
-        if world.settings.polls is None or task.is_done:
+    async def count_poll(self, state: SandboxState, task: Task) -> None:
+        """Count a read of *task*; if tasks advance by polls, the last one waits until the task has ended."""
+        if state.settings.polls is None or task.is_done:
             return
         task.polls += 1
         if task.polls > 1:
-            task.start(world.now())
-        task.advance(100 * task.polls // world.settings.polls)
-        if task.polls >= world.settings.polls and (running := self._running.get(task.task_id)):
-            self._seen_enough[task.task_id].set()
+            task.start(state.now())
+        task.advance(100 * task.polls // state.settings.polls)
+        if task.polls >= state.settings.polls and (running := self._running.get(task.task_id)):
+            self._last_poll[task.task_id].set()
             await asyncio.wait({running})
 
     async def stop(self) -> None:
-        """Let go of everything that runs."""
-        pending = [*self._running.values(), *self._webhooks]
+        """Cancel all running tasks and webhook deliveries."""
+        pending = [*self._running.values(), *self._deliveries]
         for running in pending:
             running.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _run(self, world: World, task: Task, accepted: Accepted, media: Path | None) -> None:
-        by_clock = world.settings.polls is None
+    async def _run(self, state: SandboxState, task: Task, accepted: AcceptedRequest, media: Path | None) -> None:
+        advances_with_time = state.settings.polls is None
         started = time.monotonic()
-        if by_clock:
-            await asyncio.sleep(world.settings.pending_s)
-            task.start(world.now())
+        if advances_with_time:
+            await asyncio.sleep(state.settings.pending_s)
+            task.start(state.now())
         status: Literal["completed", "failed"] = "completed"
         try:
-            await self._work(world, task, accepted, media)
-        except work.WorkError as error:
+            await self._make_result(state, task, accepted, media)
+        except media_jobs.MediaJobError as error:
+            # [R 2026-11] code 10000 and its text
             status, task.error = "failed", {"code": 10000, "message": "internal error", "raw_message": str(error)}
         finally:
-            forget(media)
-        if by_clock:
-            await _let_pass(task, world.settings.pending_s + world.settings.processing_s - time.monotonic() + started)
+            delete_media(media)
+        if advances_with_time:
+            ends_at = started + state.settings.pending_s + state.settings.processing_s
+            await _sleep_with_progress(task, ends_at - time.monotonic())
         else:
-            await self._seen_enough[task.task_id].wait()
-        if task.planned_failure is not None:
-            status, task.error = "failed", dict(task.planned_failure.error)
-            task.logs += task.planned_failure.logs
-        self._finish(world, task, status)
+            await self._last_poll[task.task_id].wait()
+        if task.injected_failure is not None:
+            status, task.error = "failed", dict(task.injected_failure.error)
+            task.logs += task.injected_failure.logs
+        self._end(state, task, status)
 
-    def _finish(self, world: World, task: Task, status: Literal["completed", "failed"]) -> None:
+    def _end(self, state: SandboxState, task: Task, status: Literal["completed", "failed"]) -> None:
         if task.is_done:
-            return  # cancelled meanwhile
-        task.start(world.now())
-        if status == "completed" and task.file:
-            name = "video_url" if task.file.suffix == ".mp4" else "image_url"
-            task.output = {name: f"{self.base_url}/results/{task.file.name}"}
-        world.account(task.owner).settle(task, status, world.now())
-        self.notify(task)
+            return  # it was cancelled in the meantime
+        task.start(state.now())
+        if status == "completed" and task.result_path:
+            name = "video_url" if task.result_path.suffix == ".mp4" else "image_url"  # [C 2026-11]
+            task.output = {name: f"{self.base_url}/results/{task.result_path.name}"}
+        state.account(task.owner).settle(task, status, state.now())
+        self.notify_webhook(task)
 
-    def notify(self, task: Task) -> None:
-        """Tell the task's webhook, if it has one, that it has ended."""
+    def notify_webhook(self, task: Task) -> None:
+        """Deliver the end of *task* to its webhook, if it has one, in the background."""
         webhook: dict[str, str] = task.config.get("webhook_config") or {}
         if webhook.get("endpoint"):
-            telling = asyncio.create_task(_tell(webhook["endpoint"], webhook.get("secret", ""), task))
-            self._webhooks.add(telling)
-            telling.add_done_callback(self._webhooks.discard)
+            delivery = asyncio.create_task(_deliver_webhook(webhook["endpoint"], webhook.get("secret", ""), task))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._deliveries.discard)
 
-    async def _work(self, world: World, task: Task, accepted: Accepted, media: Path | None) -> None:
+    async def _make_result(
+        self, state: SandboxState, task: Task, accepted: AcceptedRequest, media: Path | None
+    ) -> None:
         target = self.folder / f"{task.task_id}{accepted.suffix}"
         parent = accepted.parent
         if parent is not None:
             task.version = parent.version
             task.actions = UPSCALED_ACTIONS.get(task.version or "6", ()) if parent.is_grid else ()
-        if world.settings.does_work:
-            async with self._one_at_a_time:
-                source = media if parent is None else await self._image(parent)
-                await work.perform(
+        if state.settings.does_work:
+            async with self._job_slot:
+                source = media if parent is None else await self._find_image(parent)
+                await media_jobs.run_async(
                     accepted.job, task.advance, source=str(source), target=str(target), **accepted.arguments
                 )
         else:
             target.write_bytes(b"")
-        task.file = target
+        task.result_path = target
 
-    async def _image(self, task: Task) -> Path:
-        """Return the file of a finished Midjourney task; a sample's is drawn when it is first wanted."""
-        if task.file is None:
-            raise work.WorkError("the origin task has no image")
-        return await self.sample(task.file.name) or task.file
+    async def _find_image(self, task: Task) -> Path:
+        """Return the image of a completed Midjourney task."""
+        if task.result_path is None:
+            raise media_jobs.MediaJobError("the origin task has no image")
+        return await self.draw_sample_image(task.result_path.name) or task.result_path
 
-    async def sample(self, name: str) -> Path | None:
-        """Return the sample image *name*, drawn now if need be; None if no sample is called so."""
-        async with self._drawing:
-            return await asyncio.to_thread(draw_by_name, self.folder, name)
+    async def draw_sample_image(self, name: str) -> Path | None:
+        """Return the sample image *name*, drawing it if it does not exist yet; None if no sample has such an image."""
+        async with self._sample_lock:
+            return await asyncio.to_thread(draw_sample_image, self.folder, name)
 
 
-async def _let_pass(task: Task, duration_s: float) -> None:
-    """Let time go by and *task* make progress."""
+async def _sleep_with_progress(task: Task, duration_s: float) -> None:
+    """Sleep, and advance *task* in ten steps."""
     steps = 10
     for step in range(1, steps + 1):
         await asyncio.sleep(max(0, duration_s) / steps)
@@ -134,7 +138,8 @@ async def _let_pass(task: Task, duration_s: float) -> None:
 
 
 def task_json(task: Task, *, capitalised: bool = False, null_output: bool = False) -> dict[str, Any]:
-    """Return *task* as PiAPI shows it; *null_output*: without its result."""
+    """Return *task* as PiAPI shows it; see the settings `capitalised` and `null_outputs`."""
+    # [D/R 2026-11] the fields of a task. [R 2026-11] The statuses are in lower case, and `logs` are strings.
     return {
         "task_id": task.task_id,
         "model": task.model,
@@ -142,7 +147,7 @@ def task_json(task: Task, *, capitalised: bool = False, null_output: bool = Fals
         "status": task.status.capitalize() if capitalised else task.status,
         "config": dict(task.config),
         "input": dict(task.task_input),
-        "output": None if null_output else _output(task),
+        "output": None if null_output else _output_json(task),
         "meta": {
             "created_at": task.created_at,
             "started_at": task.started_at,
@@ -160,9 +165,10 @@ def task_json(task: Task, *, capitalised: bool = False, null_output: bool = Fals
     }
 
 
-def _output(task: Task) -> dict[str, Any] | None:
+def _output_json(task: Task) -> dict[str, Any] | None:
     if task.model != "midjourney":
         return dict(task.output) or None
+    # [R 2026-11] captured replies: `image_urls` is null, and an upscaled image has no `temporary_image_urls`
     return {
         "image_url": task.output.get("image_url", ""),
         "image_urls": None,
@@ -174,7 +180,8 @@ def _output(task: Task) -> dict[str, Any] | None:
     }
 
 
-async def _tell(endpoint: str, secret: str, task: Task) -> None:
+async def _deliver_webhook(endpoint: str, secret: str, task: Task) -> None:
+    # [D 2026-11] webhooks: the body, and the secret verbatim in a header
     body = {"timestamp": int(time.time()), "data": task_json(task)}
     headers = {b"x-webhook-secret": secret.encode()} if secret else {}
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
@@ -183,11 +190,5 @@ async def _tell(endpoint: str, secret: str, task: Task) -> None:
                 if (await http.post(endpoint, json=body, headers=headers)).is_success:
                     return
             except (httpx.HTTPError, httpx.InvalidURL):
-                pass  # delivery is tried again; PiAPI promises at least once, not always
+                pass  # counts as a failed attempt; the last one is given up silently
             await asyncio.sleep(0.2 * (attempt + 1))
-
-
-def empty(folder: Path) -> None:
-    """Remove all results."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)

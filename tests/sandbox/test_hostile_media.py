@@ -1,4 +1,4 @@
-"""What is sent to the sandbox to break it is refused, and leaves nothing behind."""
+"""Hostile media is refused or fails its task; it never harms the sandbox."""
 
 import base64
 import json
@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -16,8 +17,8 @@ from tests.support.media_files import make_clip, make_image
 PLAYLIST = b"ffconcat version 1.0\nfile /etc/passwd\n"
 
 
-def lying_sample_table() -> bytes:
-    """Return a small video whose sample table claims eighty million samples of one byte."""
+def forged_sample_table() -> bytes:
+    """Return a small video whose sample table claims 80 million samples of one byte."""
     clip = bytearray(make_clip(width=64, height=64, frames=10))
     at = clip.find(b"stsz")
     clip[at + 8 : at + 16] = struct.pack(">II", 1, 80_000_000)
@@ -25,7 +26,7 @@ def lying_sample_table() -> bytes:
 
 
 def huge_image() -> bytes:
-    """Return the head of a PNG of 60000x60000 pixels."""
+    """Return the header of a PNG of 60000x60000 pixels, without the pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -47,32 +48,34 @@ def submit(base_url: str, kind: str, data: bytes) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"),
+    ("kind", "make_media"),
     [
-        pytest.param("video", lying_sample_table(), id="eighty-million-samples"),
-        pytest.param("video", PLAYLIST, id="playlist"),
-        pytest.param("video", b"\0\0\0\x18ftypisom" + PLAYLIST, id="playlist-behind-a-box"),
-        pytest.param("video", make_clip()[:400], id="truncated"),
-        pytest.param("video", b"\0\0\0\x18ftyp" + b"\xff" * 4096, id="noise"),
-        pytest.param("video", make_image(), id="image"),
-        pytest.param("video", make_clip(width=1280, height=722, frames=10), id="too-high"),
-        pytest.param("image", huge_image(), id="huge-image"),
-        pytest.param("image", make_image(width=2049, height=8), id="too-wide"),
-        pytest.param("image", make_image(image_format="GIF"), id="gif"),
-        pytest.param("image", make_image()[:20], id="head-only"),
-        pytest.param("image", make_clip(), id="video"),
-        pytest.param("image", b"\0", id="a-zero"),
+        pytest.param("video", forged_sample_table, id="80-million-samples"),
+        pytest.param("video", lambda: PLAYLIST, id="playlist"),
+        pytest.param("video", lambda: b"\0\0\0\x18ftypisom" + PLAYLIST, id="playlist-after-an-mp4-header"),
+        pytest.param("video", lambda: make_clip()[:400], id="truncated"),
+        pytest.param("video", lambda: b"\0\0\0\x18ftyp" + b"\xff" * 4096, id="noise-after-an-mp4-header"),
+        pytest.param("video", make_image, id="image-as-a-video"),
+        pytest.param("video", lambda: make_clip(width=1280, height=722, frames=10), id="video-too-high"),
+        pytest.param("image", huge_image, id="huge-image"),
+        pytest.param("image", lambda: make_image(width=2049, height=8), id="image-too-wide"),
+        pytest.param("image", lambda: make_image(image_format="GIF"), id="gif"),
+        pytest.param("image", lambda: make_image()[:20], id="header-only"),
+        pytest.param("image", make_clip, id="video-as-an-image"),
+        pytest.param("image", lambda: b"\0", id="one-zero-byte"),
     ],
 )
-def test_it_is_refused_and_nothing_is_bought(base_url: str, sandbox: SandboxControl, kind: str, data: bytes) -> None:
+def test_unreadable_or_oversized_media_is_refused_and_creates_no_task(
+    base_url: str, sandbox: SandboxControl, kind: str, make_media: Callable[[], bytes]
+) -> None:
     sandbox.set(does_work=True)
-    reply = submit(base_url, kind, data)
+    reply = submit(base_url, kind, make_media())
     assert reply.status_code == 400, reply.text
     assert sandbox.tasks() == []
 
 
-def test_a_image_that_breaks_off_fails_as_a_task_and_is_not_charged(base_url: str, sandbox: SandboxControl) -> None:
-    """Its head is in order, so it is found out when the work is done."""
+def test_a_truncated_image_fails_as_a_task_and_is_not_charged(base_url: str, sandbox: SandboxControl) -> None:
+    """Its header is valid, so the probe accepts it and the upscale fails."""
     sandbox.set(does_work=True)
     whole = make_image(width=300, height=200, image_format="JPEG")
     task_id = submit(base_url, "image", whole[: len(whole) // 2]).json()["data"]["task_id"]
@@ -83,7 +86,7 @@ def test_a_image_that_breaks_off_fails_as_a_task_and_is_not_charged(base_url: st
 
 
 def test_the_host_process_never_loads_ffmpeg_or_an_image_library() -> None:
-    """Ours: hostile media meet these only in a process of their own."""
+    """Ours: hostile media is opened only in a child process."""
     program = """
 import base64, json, sys
 import httpx

@@ -1,4 +1,4 @@
-"""Ours: the sandbox's own life, from start to stop, and how its tasks advance."""
+"""Ours: the life cycle of the server, from start to stop, and how its tasks advance."""
 
 import base64
 import os
@@ -28,7 +28,7 @@ def connect(server: SandboxServer) -> httpx.Client:
     return httpx.Client(base_url=server.base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False, timeout=30)
 
 
-def test_a_sandbox_that_is_stopped_at_once_ends() -> None:
+def test_a_server_can_be_stopped_right_after_its_start() -> None:
     server = SandboxServer()
     server.start()
     server.stop()
@@ -36,18 +36,18 @@ def test_a_sandbox_that_is_stopped_at_once_ends() -> None:
         httpx.get(server.base_url, trust_env=False)
 
 
-def test_stopping_ends_the_work_that_is_under_way() -> None:
+def test_stopping_the_server_ends_the_job_that_is_running() -> None:
     before = {thread.name for thread in threading.enumerate()}
     with SandboxServer(settings=Settings(pending_s=0)) as server, connect(server) as http:
-        clip = base64.b64encode(make_clip(width=1280, height=720, frames=240)).decode()
+        clip = base64.b64encode(make_clip(width=1280, height=720, frames=24)).decode()
         body = {"model": "Qubico/video-toolkit", "task_type": "upscale", "input": {"video": clip}}
         task_id = http.post("/api/v1/task", json=body).json()["data"]["task_id"]
         assert http.get(f"/api/v1/task/{task_id}").json()["data"]["status"] in ("pending", "processing")
     assert {thread.name for thread in threading.enumerate()} == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
-def test_a_sandbox_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows cannot handle SIGTERM")
+def test_a_server_ended_by_sigterm_leaves_no_files_behind(tmp_path: Path) -> None:
     program = """
 from piapi_mcp.sandbox.server import SandboxServer
 with SandboxServer() as server:
@@ -65,18 +65,18 @@ with SandboxServer() as server:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_port_is_said_at_the_start() -> None:
+def test_a_port_in_use_is_reported_by_start() -> None:
     with SandboxServer() as server, pytest.raises(OSError, match="in use"):
         SandboxServer(port=int(server.base_url.rpartition(":")[2])).start()
 
 
-def test_it_serves_both_loopback_addresses() -> None:
+def test_the_server_listens_on_the_address_and_the_name_of_loopback() -> None:
     for host in ("127.0.0.1", "localhost"):
         with SandboxServer(host=host) as server, connect(server) as http:
             assert http.get("/account/info").status_code == 200
 
 
-def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
+def test_the_times_of_a_task_come_from_the_clock_that_was_passed_in() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     ticks = iter(range(10**6))
     with (
@@ -86,8 +86,8 @@ def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
         connect(server) as http,
     ):
         task = http.post("/api/v1/task", json=MIDJOURNEY).json()["data"]
-        looks = [http.get(f"/api/v1/task/{task['task_id']}").json()["data"] for _ in range(3)]
-    metas = [seen["meta"] for seen in (task, *looks)]
+        polls = [http.get(f"/api/v1/task/{task['task_id']}").json()["data"] for _ in range(3)]
+    metas = [reply["meta"] for reply in (task, *polls)]
     not_yet = "0001-01-01T00:00:00Z"
     assert [(meta["started_at"] != not_yet, meta["ended_at"] != not_yet) for meta in metas] == [
         (False, False),
@@ -99,15 +99,15 @@ def test_the_times_of_a_task_come_from_the_clock_it_was_given() -> None:
     assert "2026-01-01T00:00:00" < last["created_at"] < last["started_at"] < last["ended_at"] < "2026-01-01T00:01:00"
 
 
-def test_a_midjourney_task_tells_its_progress(sandbox: SandboxControl, base_url: str) -> None:
+def test_a_midjourney_task_reports_its_progress(sandbox: SandboxControl, base_url: str) -> None:
     sandbox.set(polls=4)
     with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:
         task_id = http.post("/api/v1/task", json=MIDJOURNEY).json()["data"]["task_id"]
-        looks = [http.get(f"/api/v1/task/{task_id}").json()["data"] for _ in range(4)]
-    assert [look["output"]["progress"] for look in looks] == [0, 50, 75, 100]
+        polls = [http.get(f"/api/v1/task/{task_id}").json()["data"] for _ in range(4)]
+    assert [poll["output"]["progress"] for poll in polls] == [0, 50, 75, 100]
 
 
-def test_a_grid_shows_its_four_images(sandbox: SandboxControl, base_url: str) -> None:
+def test_a_grid_links_to_its_four_images(sandbox: SandboxControl, base_url: str) -> None:
     """A captured reply: `temporary_image_urls`."""
     del sandbox
     with httpx.Client(base_url=base_url, headers={"x-api-key": "sandbox-a"}, trust_env=False) as http:

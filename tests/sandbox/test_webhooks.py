@@ -1,3 +1,5 @@
+"""The sandbox delivers webhooks to a real HTTP server."""
+
 import json
 import queue
 import threading
@@ -12,10 +14,10 @@ from piapi_mcp.sandbox.fixtures import Sample
 
 
 class Listener(HTTPServer):
-    """Collects what is posted to it: the secret's header and the body."""
+    """Collects the secret and the body of every request posted to it."""
 
     failures = 0
-    """How many deliveries it refuses first."""
+    """How many deliveries it answers with 500 first."""
 
     def __init__(self) -> None:
         self.posts: queue.Queue[tuple[str | None, dict[str, object]]] = queue.Queue()
@@ -45,22 +47,22 @@ def listener() -> Generator[Listener]:
         thread.join()
 
 
-def submit(http: httpx.Client, listener: Listener, phrase: str = "s3cr3t") -> str:
+def submit(http: httpx.Client, listener: Listener, *, secret: str) -> str:
     body = {
         "model": "midjourney",
         "task_type": "upscale",
         "input": {"origin_task_id": Sample("6", is_grid=True).task_id, "index": "1"},
-        "config": {"webhook_config": {"endpoint": f"http://127.0.0.1:{listener.server_port}/hook", "secret": phrase}},
+        "config": {"webhook_config": {"endpoint": f"http://127.0.0.1:{listener.server_port}/hook", "secret": secret}},
     }
     return http.post("/api/v1/task", json=body).json()["data"]["task_id"]
 
 
-def test_a_webhook_hears_of_the_end_with_its_secret(
+def test_a_completed_task_is_delivered_with_the_webhooks_secret(
     http: httpx.Client, sandbox: SandboxControl, listener: Listener
 ) -> None:
-    """PiAPI's documentation: the secret comes back verbatim in a header."""
+    """PiAPI's documentation: the secret is sent verbatim in a header."""
     sandbox.set(polls=None, pending_s=0, processing_s=0)
-    task_id = submit(http, listener)
+    task_id = submit(http, listener, secret="s3cr3t")
     secret, post = listener.posts.get(timeout=10)
     assert secret == "s3cr3t"
     assert isinstance(post["timestamp"], int)
@@ -69,30 +71,30 @@ def test_a_webhook_hears_of_the_end_with_its_secret(
     assert (data["task_id"], data["status"]) == (task_id, "completed")
 
 
-def test_a_webhook_hears_of_a_failure(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
-    """PiAPI's documentation: on completed or failed."""
+def test_a_failed_task_is_delivered(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
+    """PiAPI's documentation: webhooks are sent on completed or failed."""
     sandbox.set(polls=None, pending_s=0, processing_s=0)
     sandbox.fault("create", "fail_task", error={"code": 10000})
-    submit(http, listener)
+    submit(http, listener, secret="s3cr3t")
     _, post = listener.posts.get(timeout=10)
     data = post["data"]
     assert isinstance(data, dict)
     assert (data["status"], data["logs"]) == ("failed", ["restored frozen points"])
 
 
-def test_a_webhook_that_refuses_is_tried_again(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
-    """PiAPI's documentation: at least once."""
+def test_a_failed_delivery_is_tried_again(http: httpx.Client, sandbox: SandboxControl, listener: Listener) -> None:
+    """PiAPI's documentation: delivery is at least once."""
     sandbox.set(polls=None, pending_s=0, processing_s=0)
     listener.failures = 2
-    submit(http, listener, phrase="é")
+    submit(http, listener, secret="é")
     posts = [listener.posts.get(timeout=10)[1] for _ in range(3)]
     assert posts[0] == posts[1] == posts[2]
 
 
-def test_a_webhook_that_nobody_answers_keeps_no_task_from_its_end(
+def test_an_unreachable_webhook_does_not_keep_a_task_from_completing(
     http: httpx.Client, sandbox: SandboxControl, listener: Listener
 ) -> None:
     sandbox.set(polls=1)
     listener.server_close()
-    task_id = submit(http, listener)
+    task_id = submit(http, listener, secret="s3cr3t")
     assert http.get(f"/api/v1/task/{task_id}").json()["data"]["status"] == "completed"
