@@ -8,7 +8,7 @@ from piapi_mcp.media.image import ImageFacts
 from piapi_mcp.media.video import VideoFacts
 from piapi_mcp.piapi.catalog import IMAGE_USD_PER_MEGAPIXEL, VIDEO_SCALE, VIDEO_USD_PER_FRAME, ImageScale
 
-# [?] whether the megapixels of the input or of the output are charged is not documented
+# [? 2026-11] image upscale page: whether the megapixels of the input or of the output are charged is not documented
 _UPPER_BOUND_NOTE = (
     "PiAPI does not say whether it charges for the pixels of the input or of the output: the quote is the higher of "
     "the two."
