@@ -4,6 +4,8 @@ A submission is sent once; reads are retried.
 """
 
 import asyncio
+import functools
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -66,6 +68,12 @@ class TaskConfig:
 NO_CONFIG = TaskConfig()
 
 
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Load the certificates once: each load takes longer than a request, and every tenant has a client."""
+    return httpx.create_ssl_context()
+
+
 class PiAPIClient:
     """Sends requests to PiAPI with one key. Use it as an async context manager, or call `close`."""
 
@@ -84,7 +92,9 @@ class PiAPIClient:
         # A loopback address is never behind a proxy, whatever the environment says.
         is_loopback = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
         # Redirects are not followed: the key must not travel to another host.
-        self._http = httpx.AsyncClient(timeout=_READ_TIMEOUT, follow_redirects=False, trust_env=not is_loopback)
+        self._http = httpx.AsyncClient(
+            timeout=_READ_TIMEOUT, follow_redirects=False, trust_env=not is_loopback, verify=_tls_context()
+        )
 
     async def __aenter__(self) -> Self:
         return self
