@@ -195,7 +195,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from piapi_mcp.commands.doctor import examine
+    from piapi_mcp.commands.doctor import run_doctor
 
     with contextlib.ExitStack() as stack:
         base_url = None
@@ -204,7 +204,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
             base_url = stack.enter_context(SandboxServer()).base_url
         logging.getLogger("piapi_mcp.settings").setLevel(logging.ERROR)  # what it warns of, is found here too
-        return examine(os.environ, base_url=base_url, as_json=arguments.json)
+        return run_doctor(os.environ, base_url=base_url, as_json=arguments.json)
 
 
 def _install(arguments: argparse.Namespace) -> int:
