@@ -35,6 +35,7 @@ FILES = {
     "claude-code": "`.mcp.json` of your project",
     "cursor": "`~/.cursor/mcp.json`",
     "vscode": "`mcp.json` (command *MCP: Open User Configuration*)",
+    "codex": "`~/.codex/config.toml`",
     "gemini": "`~/.gemini/settings.json`",
 }
 """Where each client's users find its configuration."""
@@ -208,17 +209,16 @@ def links() -> str:
 def client_blocks() -> str:
     """Return the README's block for each client, each to be unfolded."""
     from piapi_mcp.commands.clients import CLIENTS
-    from piapi_mcp.commands.config_files import block
+    from piapi_mcp.commands.config_files import render_block
 
     folds: list[str] = []
     for client in CLIENTS:
-        entry = (client.more or {}) | uvx({KEY: client.key_reference or "your key"})
-        kind, where = ("toml", "`~/.codex/config.toml`") if client.name == "codex" else ("json", FILES[client.name])
-        text = block(client, "piapi", entry).rstrip()
-        text = text if kind == "toml" else compact(json.loads(text))
-        folds.append(
-            f"<details><summary>{client.title}</summary>\n\nIn {where}:\n\n```{kind}\n{text}\n```\n\n</details>"
-        )
+        entry = (client.extra_fields or {}) | uvx({KEY: client.key_reference or "your key"})
+        block = render_block(client, "piapi", entry).rstrip()
+        if client.config_format == "json":
+            block = compact(json.loads(block))
+        block = f"In {FILES[client.name]}:\n\n```{client.config_format}\n{block}\n```"
+        folds.append(f"<details><summary>{client.title}</summary>\n\n{block}\n\n</details>")
     return "\n".join(folds)
 
 

@@ -209,18 +209,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _install(arguments: argparse.Namespace) -> int:
     from piapi_mcp.commands.clients import find_client
-    from piapi_mcp.commands.install import Wish, install, uninstall
+    from piapi_mcp.commands.install import InstallRequest, install, uninstall
 
-    wish = Wish(
+    request = InstallRequest(
         find_client(arguments.client),
         name=arguments.name,
-        config=arguments.config,
+        config_file=arguments.config,
         with_key=arguments.with_key,
         sandbox=arguments.sandbox,
     )
     if arguments.undo:
-        return uninstall(wish)
-    return install(wish, Settings.from_env(os.environ), only_print=arguments.print)
+        return uninstall(request)
+    return install(request, Settings.from_env(os.environ), only_print=arguments.print)
 
 
 def _sandbox(arguments: argparse.Namespace) -> int:
