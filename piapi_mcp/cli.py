@@ -240,8 +240,9 @@ def _sandbox(arguments: argparse.Namespace) -> int:
         sandbox = SandboxServer(host=arguments.host, port=arguments.port)
         sandbox.start()
     except (OSError, OverflowError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise SettingsError(
-            f"The sandbox cannot listen on {arguments.host}:{arguments.port} ({error}). Set another --host or --port."
+            f"The sandbox cannot listen on {arguments.host}:{arguments.port} ({reason}). Set another --host or --port."
         ) from None
     try:
         print(sandbox.base_url, flush=True)

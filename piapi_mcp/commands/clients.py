@@ -29,8 +29,8 @@ class Client:
     """Fields of an entry that only this client has."""
     inputs: tuple[dict[str, Any], ...] = ()
     """Values that the client asks its user for; the entry refers to them by id."""
-    next_step: str = "Restart it."
-    """What the user does after the installation."""
+    next_step: str = ""
+    """What the user does after the installation; empty for restarting the client."""
 
     def build_entry(self, key: str, *, arguments: tuple[str, ...] = ()) -> dict[str, Any]:
         """Return the entry for this installation, with *key*, else a reference to it, else a blank to fill in."""

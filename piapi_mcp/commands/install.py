@@ -60,7 +60,7 @@ def install(request: InstallRequest, settings: Settings, *, only_print: bool) ->
     _replace(path, before, after)
     print(f"{client.title}: the server {name} is set up in {path}.")
     _print_key_instructions(request, after)
-    print(client.next_step)
+    print(client.next_step or f"Restart {client.title}.")
     return 0
 
 
