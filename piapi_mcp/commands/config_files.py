@@ -47,8 +47,8 @@ def add_server(text: str, client: Client, name: str, entry: Table) -> str:
         return _edit_toml(text, client, name, entry, expected=after)
     if client.inputs:
         inputs = before.get("inputs", [])
-        known = {given.get("id") for given in inputs}
-        needed = [given for given in client.inputs if given["id"] not in known and given["id"] in json.dumps(entry)]
+        known = {item.get("id") for item in inputs}
+        needed = [item for item in client.inputs if item["id"] not in known and item["id"] in json.dumps(entry)]
         after["inputs"] = [*inputs, *needed]
     return _render_json(after, like=text)
 
@@ -68,8 +68,8 @@ def remove_server(text: str, client: Client, name: str) -> str:
         return _edit_toml(text, client, name, None, expected=after)
     if client.inputs and "inputs" in before:
         still_needed = json.dumps(others)
-        ours = {given["id"] for given in client.inputs if f"input:{given['id']}" not in still_needed}
-        after["inputs"] = [given for given in before["inputs"] if given.get("id") not in ours]
+        unused = {item["id"] for item in client.inputs if f"input:{item['id']}" not in still_needed}
+        after["inputs"] = [item for item in before["inputs"] if item.get("id") not in unused]
         if not after["inputs"]:
             del after["inputs"]
     return _render_json(after, like=text)
@@ -92,7 +92,7 @@ def _parse(text: str, client: Client) -> Table:
         raise UneditableError("it does not hold an object")
     table = cast("Table", document)
     inputs: Any = table.get("inputs", [])
-    if client.inputs and not (isinstance(inputs, list) and all(isinstance(it, dict) for it in cast("Any", inputs))):
+    if client.inputs and not (isinstance(inputs, list) and all(isinstance(item, dict) for item in cast("Any", inputs))):
         raise UneditableError('its "inputs" are not a list of objects')
     return table
 
