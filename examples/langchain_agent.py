@@ -1,4 +1,7 @@
-"""An agent in LangChain that upscales. Each call of a tool starts a server of its own: no task is lost by that."""
+"""An agent in LangChain that upscales an image.
+
+The adapter starts a new server for each tool call. No task is lost: PiAPI and the ledger keep them.
+"""
 
 import asyncio
 from typing import Any
@@ -12,25 +15,25 @@ from scripted import REQUEST, command, decide, sandbox
 
 
 class ScriptedModel(BaseChatModel):
-    """Stands in for a model."""
+    """Replaces a real model."""
 
     @property
     def _llm_type(self) -> str:
         return "scripted"
 
     def bind_tools(self, tools: Any, **_more: Any) -> "ScriptedModel":
-        """Take note of the tools."""
+        """Return this model; the script already knows the tools."""
         return self
 
     def _generate(self, messages: list[BaseMessage], *_rest: Any, **_more: Any) -> ChatResult:
         last = messages[-1]
-        move = decide(last.content if isinstance(last, ToolMessage) else None)
-        calls = [{"name": move.tool, "args": move.arguments, "id": f"call-{len(messages)}"}] if move.tool else []
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=move.said, tool_calls=calls))])
+        step = decide(last.content if isinstance(last, ToolMessage) else None)
+        calls = [{"name": step.tool, "args": step.arguments, "id": f"call-{len(messages)}"}] if step.tool else []
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=step.text, tool_calls=calls))])
 
 
 async def main() -> None:
-    """Let the agent do what the user asks."""
+    """Run the agent on the user's request."""
     with sandbox() as settings:
         client = MultiServerMCPClient(
             {"piapi": {"transport": "stdio", "command": command(), "args": [], "env": settings}}

@@ -1,4 +1,7 @@
-"""An agent in the OpenAI Agents SDK that upscales. Its calls give up after 5 seconds: get_task waits less."""
+"""An agent in the OpenAI Agents SDK that upscales an image.
+
+The SDK's tool calls time out after 5 seconds; get_task waits less than that.
+"""
 
 import asyncio
 import json
@@ -12,31 +15,31 @@ from scripted import REQUEST, command, decide, sandbox
 
 
 class ScriptedModel(Model):
-    """Stands in for a model."""
+    """Replaces a real model."""
 
     async def get_response(self, system_instructions: Any, input: Any, *_rest: Any, **_more: Any) -> ModelResponse:
-        """Return the next move."""
+        """Return the model's next step."""
         last = input[-1] if isinstance(input, list) else {}
         answered = last.get("type") == "function_call_output"
-        move = decide(last["output"] if answered else None)
-        if move.tool:
+        step = decide(last["output"] if answered else None)
+        if step.tool:
             item = ResponseFunctionToolCall(
-                name=move.tool, arguments=json.dumps(move.arguments), call_id=f"call-{len(input)}", type="function_call"
+                name=step.tool, arguments=json.dumps(step.arguments), call_id=f"call-{len(input)}", type="function_call"
             )
         else:
-            text = ResponseOutputText(text=move.said, type="output_text", annotations=[])
+            text = ResponseOutputText(text=step.text, type="output_text", annotations=[])
             item = ResponseOutputMessage(
-                id="said", content=[text], role="assistant", status="completed", type="message"
+                id="final", content=[text], role="assistant", status="completed", type="message"
             )
         return ModelResponse(output=[item], usage=Usage(), response_id=None)
 
     def stream_response(self, *_args: Any, **_more: Any) -> AsyncIterator[Any]:
-        """Not used here."""
+        """Not used by this example."""
         raise NotImplementedError
 
 
 async def main() -> None:
-    """Let the agent do what the user asks."""
+    """Run the agent on the user's request."""
     set_tracing_disabled(disabled=True)
     with sandbox() as settings:
         async with MCPServerStdio({"command": command(), "args": [], "env": settings}) as server:

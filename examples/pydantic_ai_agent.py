@@ -1,4 +1,4 @@
-"""An agent in Pydantic AI that upscales."""
+"""An agent in Pydantic AI that upscales an image."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from scripted import REQUEST, command, decide, sandbox
 
 
 def scripted_model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    """Stand in for a model."""
+    """Replace a real model."""
     answers = [part.content for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
-    move = decide(answers[-1] if answers else None)
-    return ModelResponse(parts=[ToolCallPart(move.tool, move.arguments) if move.tool else TextPart(move.said)])
+    step = decide(answers[-1] if answers else None)
+    return ModelResponse(parts=[ToolCallPart(step.tool, step.arguments) if step.tool else TextPart(step.text)])
 
 
 async def main() -> None:
-    """Let the agent do what the user asks."""
+    """Run the agent on the user's request."""
     with sandbox() as settings:
         server = MCPToolset(StdioTransport(command=command(), args=[], env=settings))
         async with Agent(FunctionModel(scripted_model), toolsets=[server]) as agent:

@@ -1,9 +1,9 @@
-"""Builds the Claude Desktop bundle, and tries it as Claude Desktop would start it.
+"""Builds the Claude Desktop bundle, and starts it as Claude Desktop would.
 
     python packaging/build_bundle.py [--output FILE]
 
-Needs npm for the bundle's own tool, and `uv` beside this Python or on the path for the try: Claude Desktop brings its
-own. The bundle holds no packages; uv fetches them when it is started for the first time.
+Requires npm for the bundle tool. To start the bundle it also requires `uv`, next to this Python or on the PATH; Claude
+Desktop ships its own. The bundle contains no dependencies; uv downloads them on the first start.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from smoke import smoke
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 TOOL = ["npx", "--yes", "@anthropic-ai/mcpb@2.1.2"]
-HOST = """
+HOST_SCRIPT = """
 import { getMcpConfigForManifest } from "@anthropic-ai/mcpb/node";
 import { readFileSync } from "node:fs";
 const [folder, user] = process.argv.slice(2);
@@ -31,11 +31,11 @@ const config = await getMcpConfigForManifest({
 });
 console.log(JSON.stringify(config ?? null));
 """
-"""What Claude Desktop makes of a manifest, as its makers publish it."""
+"""Computes how Claude Desktop starts a bundle, with the library that its vendor publishes."""
 
 
 def stage(folder: Path) -> None:
-    """Put into *folder* what the bundle holds."""
+    """Copy the bundle's files into *folder*."""
     shutil.copytree(HERE / "bundle", folder, dirs_exist_ok=True)
     shutil.copytree(ROOT / "piapi_mcp", folder / "piapi_mcp", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "icon.png", folder)
@@ -43,10 +43,13 @@ def stage(folder: Path) -> None:
 
 
 def host_configuration(folder: Path, **user: str) -> dict[str, Any] | None:
-    """Return how a host starts the bundle in *folder* when its user filled in *user*; None when it does not."""
+    """Return the command and environment with which a host starts the bundle in *folder*, None if it does not start it.
+
+    *user* holds the values that the user filled in.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "package.json").write_text("{}")
-        (Path(scratch) / "host.mjs").write_text(HOST)
+        (Path(scratch) / "host.mjs").write_text(HOST_SCRIPT)
         install = ["npm", "install", "--silent", "--no-fund", "@anthropic-ai/mcpb@2.1.2"]
         subprocess.run(install, cwd=scratch, check=True)
         done = subprocess.run(
@@ -55,27 +58,27 @@ def host_configuration(folder: Path, **user: str) -> dict[str, Any] | None:
     return json.loads(done.stdout)
 
 
-def try_out(bundle: Path) -> None:
-    """Unpack *bundle* elsewhere, and start it as a host would."""
+def start_bundle(bundle: Path) -> None:
+    """Unpack *bundle* into a temporary folder, start it as a host would, and run the smoke test."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "unpacked"
         subprocess.run([*TOOL, "unpack", str(bundle), str(folder)], check=True, stdout=subprocess.DEVNULL)
         if host_configuration(folder) is not None:
-            raise RuntimeError("a host would start it without a key")
+            raise RuntimeError("a host starts the bundle without a key")
         configuration = host_configuration(folder, api_key="sandbox-bundle")
         if configuration is None:
-            raise RuntimeError("a host would not start it")
-        beside = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        if beside is None:
-            raise RuntimeError("there is no uv")
-        # What nobody filled in arrives as a placeholder.
+            raise RuntimeError("a host does not start the bundle")
+        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        if uv is None:
+            raise RuntimeError("uv is not installed")
+        # The host passes placeholders for the values that the user did not fill in.
         env = os.environ | configuration["env"] | {"PIAPI_STATE_DIR": str(Path(scratch) / "state")}
         print("The host passes:", json.dumps(configuration["env"]))
-        print("It answers:", smoke([beside, *configuration["args"], "--sandbox"], env=env))
+        print("The server answers:", smoke([uv, *configuration["args"], "--sandbox"], env=env))
 
 
 def main(output: Path) -> int:
-    """Build the bundle into *output* and try it; return the exit status."""
+    """Build the bundle as *output*, start it, and return the exit status."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         stage(folder)
@@ -85,7 +88,7 @@ def main(output: Path) -> int:
                 print(done.stdout + done.stderr)
                 return 1
     print(f"{output.name}: valid, {output.stat().st_size / 1024:.0f} KB")
-    try_out(output)
+    start_bundle(output)
     return 0
 
 

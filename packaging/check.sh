@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The files by which people install it: the bundle started as its host would, the plugin, workflows and container file
-# linted, the built wheel tried alone. Tools are installed into .packaging/, and used again from there.
+# Checks what people install: lints the workflows, the container file and the plugin, builds and starts the bundle, and
+# starts the built wheel in a new environment. The tools are installed into .packaging/ and reused.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="$PWD/.packaging"
@@ -31,7 +31,7 @@ echo "-- plugin"
 echo "-- bundle"
 PATH="$tools/bin:$PATH" "$python" packaging/build_bundle.py
 
-echo "-- the built wheel, alone in an environment of its own"
+echo "-- the built wheel in a new environment"
 rm -rf dist/*.whl .ci-venv
 "$python" -m pip wheel --quiet --no-deps --wheel-dir dist .
 for option in --no-compile --compile; do

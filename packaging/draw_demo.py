@@ -1,4 +1,4 @@
-"""Draws `docs/demo.svg`, the image of the README: what `piapi-mcp demo` says, as a terminal shows it.
+"""Draws `docs/demo.svg`, the image in the README: the output of `piapi-mcp demo` as a terminal shows it.
 
 python packaging/draw_demo.py
 """
@@ -16,24 +16,24 @@ LINE_PX, CHAR_PX, TOP_PX, LEFT_PX = 21, 8.43, 56, 24
 COLOURS = {"dim": "#8b8fa8", "good": "#8fe388", "paid": "#ffc43d", "plain": "#e6e6f0"}
 
 
-def say() -> list[str]:
-    """Run the demo and return what it says up to the results, as a terminal leaves it."""
+def run_demo() -> list[str]:
+    """Run the demo and return its output up to the results, as a terminal shows it at the end."""
     with tempfile.TemporaryDirectory() as output:
         command = [sys.executable, "-m", "piapi_mcp", "demo", "--output", output]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    lines = said.partition("\nYour results:")[0].splitlines()
-    # A bar changes in place on a terminal: only the last of several is left.
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = printed.partition("\nYour results:")[0].splitlines()
+    # A terminal draws each progress bar over the previous one, so only the last one is visible.
     shown = [line for line, after in zip(lines, [*lines[1:], ""], strict=True) if not (is_bar(line) and is_bar(after))]
     return [line for line, before in zip(shown, ["", *shown], strict=False) if line or not is_bar(before)]
 
 
 def is_bar(line: str) -> bool:
-    """Say whether *line* shows how far a wait has come."""
+    """Say whether *line* is a progress bar."""
     return line.lstrip().startswith(("█", "░"))
 
 
 def colour_of(line: str) -> str:
-    """Return the colour that *line* is drawn in."""
+    """Return the colour of *line*."""
     if line.startswith("$"):
         return COLOURS["plain"]
     if is_bar(line) or "checked:" in line:
@@ -41,15 +41,15 @@ def colour_of(line: str) -> str:
     return COLOURS["paid"] if "quoted" in line else COLOURS["dim"] if ":" in line[:12] else COLOURS["plain"]
 
 
-def wrapped(line: str) -> list[str]:
-    """Return *line* in pieces that fit."""
-    pieces = re.findall(rf".{{1,{WIDTH_CHARS}}}(?:\s|$)", line)
-    return [piece.rstrip() for piece in pieces] or [""]
+def wrap(line: str) -> list[str]:
+    """Return *line* wrapped to the terminal's width."""
+    parts = re.findall(rf".{{1,{WIDTH_CHARS}}}(?:\s|$)", line)
+    return [part.rstrip() for part in parts] or [""]
 
 
 def draw(lines: list[str]) -> str:
-    """Return *lines* as a terminal's window."""
-    shown = [piece for line in lines for piece in wrapped(line)]
+    """Return an SVG image of a terminal window that shows *lines*."""
+    shown = [part for line in lines for part in wrap(line)]
     width = int(LEFT_PX * 2 + CHAR_PX * WIDTH_CHARS)
     height = TOP_PX + LINE_PX * len(shown) + 12
     text = "\n".join(
@@ -70,4 +70,4 @@ def draw(lines: list[str]) -> str:
 
 if __name__ == "__main__":
     (HERE.parent / "docs").mkdir(exist_ok=True)
-    (HERE.parent / "docs/demo.svg").write_text(draw(["$ piapi-mcp demo", *say()]))
+    (HERE.parent / "docs/demo.svg").write_text(draw(["$ piapi-mcp demo", *run_demo()]))

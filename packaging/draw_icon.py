@@ -8,15 +8,15 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw
 
 SIDE_PX = 512
-_DRAWN = 4
-"""Drawn so many times larger and then made small, for smooth edges."""
+_OVERSAMPLING = 4
+"""The icon is drawn this many times larger and then reduced, for smooth edges."""
 
 _DARK, _LIGHT = (32, 22, 84), (104, 60, 214)
 _SMALL, _WHITE = (255, 196, 61), (255, 255, 255)
 
 
 def background(side: int) -> Image.Image:
-    """Return a rounded square that grows lighter from the lower left to the upper right."""
+    """Return a rounded square with a gradient from dark (lower left) to light (upper right)."""
     down = Image.linear_gradient("L").resize((side, side))
     ramp = ImageChops.add(down.transpose(Image.Transpose.ROTATE_90), ImageChops.invert(down), scale=2)
     light, dark = (Image.new("RGB", (side, side), colour) for colour in (_LIGHT, _DARK))
@@ -28,14 +28,14 @@ def background(side: int) -> Image.Image:
 
 
 def draw(side: int) -> Image.Image:
-    """Return the icon."""
+    """Return the icon, *side* pixels wide and high."""
     icon = background(side)
     pen = ImageDraw.Draw(icon)
 
     def at(*parts: float) -> tuple[float, ...]:
         return tuple(part * side for part in parts)
 
-    # The large image is a frame, the small one is filled; an arrow leads from one to the other.
+    # An arrow points from a small filled image to a large outlined one.
     width = round(side * 0.062)
     pen.rounded_rectangle(at(0.30, 0.16, 0.84, 0.70), radius=side * 0.085, outline=_WHITE, width=width)
     pen.rounded_rectangle(at(0.12, 0.58, 0.42, 0.88), radius=side * 0.07, fill=_DARK)
@@ -47,5 +47,5 @@ def draw(side: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    large = draw(SIDE_PX * _DRAWN)
+    large = draw(SIDE_PX * _OVERSAMPLING)
     large.resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS).save(Path(__file__).with_name("icon.png"), optimize=True)

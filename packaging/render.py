@@ -1,10 +1,10 @@
-"""Writes every file that repeats what stands elsewhere: owner, repository, version, settings, commands.
+"""Writes the files and README sections that repeat the owner, repository, version, settings or commands.
 
     python packaging/render.py [--check]
 
-The repository's address stands in `pyproject.toml` (whoever publishes under another name changes it there and runs
-this), the version in `piapi_mcp/__init__.py`, the settings in `piapi_mcp/settings.py`. With --check nothing is written;
-the exit status is 1 if a file is not as it would be written.
+The repository's URL is defined in `pyproject.toml` (to publish under another name, change it there and run this), the
+version in `piapi_mcp/__init__.py`, the settings in `piapi_mcp/settings.py`. With --check nothing is written, and the
+exit status is 1 if a file is out of date.
 """
 
 import base64
@@ -35,17 +35,18 @@ FILES = {
     "claude-code": "`.mcp.json` of your project",
     "cursor": "`~/.cursor/mcp.json`",
     "vscode": "`mcp.json` (command *MCP: Open User Configuration*)",
+    "codex": "`~/.codex/config.toml`",
     "gemini": "`~/.gemini/settings.json`",
 }
-"""Where each client's users find its configuration."""
+"""Where the users of each client find its configuration file, as Markdown."""
 
 _ONLY_STDIO = {"PIAPI_OUTPUT_DIR", "PIAPI_ALLOWED_DIRS"}
-"""Settings for files, of which there are none over HTTP."""
+"""Settings for local files, which the server does not use over HTTP."""
 
 
-def settings(*, over_http: bool) -> list[dict[str, Any]]:
-    """Return the settings of one way of running, each as the registry describes an environment variable."""
-    described: list[dict[str, Any]] = []
+def environment_variables(*, over_http: bool) -> list[dict[str, Any]]:
+    """Return the settings of one transport in the registry's format for environment variables."""
+    variables: list[dict[str, Any]] = []
     for field in Settings.model_fields.values():
         name, text = str(field.alias), " ".join((field.description or "").split()).replace("`", "")
         if name in _ONLY_STDIO if over_http else name.startswith("PIAPI_MCP_"):
@@ -55,12 +56,12 @@ def settings(*, over_http: bool) -> list[dict[str, Any]]:
             variable["isRequired"] = not over_http
         if "SecretStr" in str(field.annotation):
             variable["isSecret"] = True
-        described.append(variable)
-    return described
+        variables.append(variable)
+    return variables
 
 
 def server_json() -> dict[str, Any]:
-    """Return what the MCP registry is told."""
+    """Return the description for the MCP registry."""
     package: dict[str, Any] = {
         "registryType": "pypi",
         "identifier": PROJECT["name"],
@@ -85,27 +86,27 @@ def server_json() -> dict[str, Any]:
         "repository": {"url": REPOSITORY, "source": "github"},
         "icons": [{"src": ICON_URL, "mimeType": "image/png", "sizes": ["512x512"]}],
         "packages": [
-            {**package, "transport": {"type": "stdio"}, "environmentVariables": settings(over_http=False)},
+            {**package, "transport": {"type": "stdio"}, "environmentVariables": environment_variables(over_http=False)},
             {
                 **package,
                 "transport": {"type": "streamable-http", "url": "http://127.0.0.1:{--port}/mcp"},
                 "packageArguments": [transport, port],
-                "environmentVariables": settings(over_http=True),
+                "environmentVariables": environment_variables(over_http=True),
             },
         ],
     }
 
 
 def bundle_manifest() -> dict[str, Any]:
-    """Return what Claude Desktop is told about the bundle."""
+    """Return the manifest of the Claude Desktop bundle."""
     asked: dict[str, tuple[str, str, dict[str, Any]]] = {
         "api_key": ("PIAPI_API_KEY", "PiAPI key", {"sensitive": True, "required": True}),
         "output_dir": ("PIAPI_OUTPUT_DIR", "Folder for results", {"type": "directory"}),
-        "allowed_dirs": ("PIAPI_ALLOWED_DIRS", "Folder of your videos and images", {"type": "directory"}),
-        "max_cost_usd": ("PIAPI_MAX_COST_USD", "Most that one task may cost, in US dollars", {}),
-        "daily_budget_usd": ("PIAPI_DAILY_BUDGET_USD", "Most that a day may cost, in US dollars", {}),
+        "allowed_dirs": ("PIAPI_ALLOWED_DIRS", "Folder with your videos and images", {"type": "directory"}),
+        "max_cost_usd": ("PIAPI_MAX_COST_USD", "Maximum cost of one task, in US dollars", {}),
+        "daily_budget_usd": ("PIAPI_DAILY_BUDGET_USD", "Maximum cost of all tasks in a day, in US dollars", {}),
     }
-    described = {variable["name"]: variable["description"] for variable in settings(over_http=False)}
+    described = {variable["name"]: variable["description"] for variable in environment_variables(over_http=False)}
     return {
         "manifest_version": "0.4",
         "name": PROJECT["name"],
@@ -135,8 +136,8 @@ def bundle_manifest() -> dict[str, Any]:
 
 
 def bundle_project() -> str:
-    """Return the `pyproject.toml` of the bundle: the dependencies alone, so that nothing has to be built."""
-    dependencies = "".join(f"  {json.dumps(wanted)},\n" for wanted in PROJECT["dependencies"])
+    """Return the bundle's `pyproject.toml`: only the dependencies, so that uv has nothing to build."""
+    dependencies = "".join(f"  {json.dumps(requirement)},\n" for requirement in PROJECT["dependencies"])
     return (
         f'[project]\nname = "{PROJECT["name"]}-bundle"\nversion = "{VERSION}"\n'
         f'requires-python = "{PROJECT["requires-python"]}"\ndependencies = [\n{dependencies}]\n\n'
@@ -145,14 +146,14 @@ def bundle_project() -> str:
 
 
 def tools() -> list[tuple[str, str]]:
-    """Return the tools' names and descriptions."""
+    """Return the names and descriptions of the tools."""
     from piapi_mcp.server.tools import build_tools
 
     return [(tool.name, tool.description or "") for tool in build_tools()]
 
 
 def plugin_json() -> dict[str, Any]:
-    """Return what Claude Code, Codex and Copilot are told about the plugin."""
+    """Return the manifest of the plugin for Claude Code, Codex and Copilot."""
     return {
         "name": PROJECT["name"],
         "version": VERSION,
@@ -166,16 +167,16 @@ def plugin_json() -> dict[str, Any]:
             "api_key": {
                 "type": "string",
                 "title": "PiAPI key",
-                "description": "Pays for the tasks; from https://piapi.ai/workspace/key",
+                "description": "The key that pays for the tasks; get it at https://piapi.ai/workspace/key",
                 "sensitive": True,
             }
         },
-        "mcpServers": {"piapi": uvx({KEY: "${user_config.api_key}"})},
+        "mcpServers": {"piapi": uvx_entry({KEY: "${user_config.api_key}"})},
     }
 
 
 def marketplace_json() -> dict[str, Any]:
-    """Return the list by which the plugin is found in this repository."""
+    """Return the marketplace that lists the plugin in this repository."""
     return {
         "name": PROJECT["name"],
         "owner": {"name": OWNER},
@@ -184,18 +185,18 @@ def marketplace_json() -> dict[str, Any]:
     }
 
 
-def uvx(env: dict[str, str]) -> dict[str, Any]:
-    """Return the entry by which most clients start the published package."""
+def uvx_entry(env: dict[str, str]) -> dict[str, Any]:
+    """Return the entry with which most clients start the published package."""
     return {"command": "uvx", "args": [PROJECT["name"]], "env": env}
 
 
-def links() -> str:
-    """Return the one-click links of the README."""
-    entry = uvx({KEY: ""})
+def install_links() -> str:
+    """Return the README's one-click installation links."""
+    entry = uvx_entry({KEY: ""})
     encoded = base64.b64encode(json.dumps(entry, separators=(",", ":")).encode()).decode()
     cursor = "https://cursor.com/en/install-mcp?" + urlencode({"name": "piapi", "config": encoded}, quote_via=quote)
     asked = {"type": "promptString", "id": "piapi_api_key", "description": "PiAPI API key", "password": True}
-    entry = {"type": "stdio", **uvx({KEY: "${input:piapi_api_key}"})}
+    entry = {"type": "stdio", **uvx_entry({KEY: "${input:piapi_api_key}"})}
     query = {
         "name": "piapi",
         "inputs": json.dumps([asked], separators=(",", ":")),
@@ -206,39 +207,38 @@ def links() -> str:
 
 
 def client_blocks() -> str:
-    """Return the README's block for each client, each to be unfolded."""
+    """Return the README's collapsible block for each client."""
     from piapi_mcp.commands.clients import CLIENTS
-    from piapi_mcp.commands.config_files import block
+    from piapi_mcp.commands.config_files import render_block
 
     folds: list[str] = []
     for client in CLIENTS:
-        entry = (client.more or {}) | uvx({KEY: client.key_reference or "your key"})
-        kind, where = ("toml", "`~/.codex/config.toml`") if client.name == "codex" else ("json", FILES[client.name])
-        text = block(client, "piapi", entry).rstrip()
-        text = text if kind == "toml" else compact(json.loads(text))
-        folds.append(
-            f"<details><summary>{client.title}</summary>\n\nIn {where}:\n\n```{kind}\n{text}\n```\n\n</details>"
-        )
+        entry = (client.extra_fields or {}) | uvx_entry({KEY: client.key_reference or "your key"})
+        block = render_block(client, "piapi", entry).rstrip()
+        if client.config_format == "json":
+            block = compact(json.loads(block))
+        block = f"In {FILES[client.name]}:\n\n```{client.config_format}\n{block}\n```"
+        folds.append(f"<details><summary>{client.title}</summary>\n\n{block}\n\n</details>")
     return "\n".join(folds)
 
 
 def compact(document: dict[str, Any]) -> str:
-    """Return *document* as JSON, a line for each of its parts."""
+    """Return *document* as JSON with one line for each top-level key."""
     parts = ",\n".join(f"  {json.dumps(name)}: {json.dumps(part)}" for name, part in document.items())
     return f"{{\n{parts}\n}}"
 
 
 def readme() -> str:
-    """Return the README with its generated parts as they should be."""
+    """Return the README with its generated sections up to date."""
     text = (ROOT / "README.md").read_text()
     text = re.sub(r"<!-- mcp-name: .* -->", f"<!-- mcp-name: {REGISTRY_NAME} -->", text)
-    text = re.sub(r"(?<=<!-- links -->\n)[^\n]*(?=\n<!-- /links -->)", lambda _: links(), text)
+    text = re.sub(r"(?<=<!-- links -->\n)[^\n]*(?=\n<!-- /links -->)", lambda _: install_links(), text)
     blocks = f"<!-- clients -->\n{client_blocks()}\n<!-- /clients -->"
     return re.sub(r"<!-- clients -->.*<!-- /clients -->", lambda _: blocks, text, flags=re.DOTALL)
 
 
 def dockerfile() -> str:
-    """Return the container file with its labels as they should be."""
+    """Return the Dockerfile with its labels up to date."""
     text = (ROOT / "Dockerfile").read_text()
     label = f'io.modelcontextprotocol.server.name="{REGISTRY_NAME}"'
     text = re.sub(r'io\.modelcontextprotocol\.server\.name="[^"]*"', label, text)
@@ -248,12 +248,12 @@ def dockerfile() -> str:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """Return *document* as it is committed."""
+    """Return *document* as the text of a committed file."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def rendered() -> dict[Path, str]:
-    """Return what each generated file should hold."""
+    """Return the up-to-date text of each generated file."""
     return {
         ROOT / "server.json": as_json(server_json()),
         ROOT / "packaging/bundle/manifest.json": as_json(bundle_manifest()),
@@ -266,7 +266,7 @@ def rendered() -> dict[Path, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the files, and return the exit status."""
+    """Write the files, or check them with --check, and return the exit status."""
     stale = {path: text for path, text in rendered().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
         print(path.relative_to(ROOT))

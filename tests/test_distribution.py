@@ -1,4 +1,4 @@
-"""The files by which people find and install it, against what they repeat and against the formats' own schemas."""
+"""The files through which people find and install the package, against their sources and their formats' schemas."""
 
 import importlib.util
 import json
@@ -30,35 +30,35 @@ def load_render() -> Any:
     return module
 
 
-def test_what_is_generated_is_as_it_would_be_generated() -> None:
+def test_generated_files_are_up_to_date() -> None:
     stale = [str(path) for path, text in load_render().rendered().items() if path.read_text() != text]
     assert not stale, f"run packaging/render.py: {stale}"
 
 
-def test_the_registry_would_take_it() -> None:
+def test_the_registry_schema_accepts_the_description() -> None:
     jsonschema.Draft7Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(SERVER)
     assert len(SERVER["description"]) <= 100
 
 
-def parts_of(document: Any) -> list[dict[str, Any]]:
-    """Return *document*'s objects, those within others included."""
+def objects_in(document: Any) -> list[dict[str, Any]]:
+    """Return all objects in *document*, including nested ones."""
     if isinstance(document, list):
-        return [part for value in cast("list[Any]", document) for part in parts_of(value)]
+        return [part for value in cast("list[Any]", document) for part in objects_in(value)]
     if not isinstance(document, dict):
         return []
     own = cast("dict[str, Any]", document)
-    return [own, *parts_of([*own.values()])]
+    return [own, *objects_in([*own.values()])]
 
 
-def test_every_key_is_one_that_the_registry_knows() -> None:
-    """Misspelt ones pass the schema itself."""
+def test_the_registry_schema_names_every_key() -> None:
+    """The schema itself accepts misspelt keys."""
     known = {
-        name for part in parts_of(SCHEMA) if isinstance(part.get("properties"), dict) for name in part["properties"]
+        name for part in objects_in(SCHEMA) if isinstance(part.get("properties"), dict) for name in part["properties"]
     }
-    assert {name for part in parts_of(SERVER) for name in part} <= known
+    assert {name for part in objects_in(SERVER) for name in part} <= known
 
 
-def test_nothing_is_promised_that_is_not_there() -> None:
+def test_no_remote_server_or_other_registry_is_named() -> None:
     assert "remotes" not in SERVER
     assert "registryBaseUrl" not in json.dumps(SERVER)
 
@@ -70,7 +70,7 @@ def test_versions_are_equal_everywhere() -> None:
 
 
 @pytest.mark.parametrize("package", SERVER["packages"], ids=["stdio", "http"])
-def test_settings_are_those_that_are_read(package: dict[str, Any]) -> None:
+def test_every_environment_variable_is_a_setting(package: dict[str, Any]) -> None:
     named = {variable["name"]: variable for variable in package["environmentVariables"]}
     assert named.keys() <= SETTINGS
     secret = {name for name, variable in named.items() if variable.get("isSecret")}
@@ -78,19 +78,19 @@ def test_settings_are_those_that_are_read(package: dict[str, Any]) -> None:
     assert all(variable["description"] for variable in named.values())
 
 
-def test_together_they_name_every_setting() -> None:
+def test_the_two_packages_name_every_setting() -> None:
     named = {variable["name"] for package in SERVER["packages"] for variable in package["environmentVariables"]}
     assert named == SETTINGS
     assert MANIFEST["server"]["mcp_config"]["env"].keys() <= SETTINGS
 
 
-def test_the_readme_holds_the_mark_of_ownership() -> None:
-    """The registry looks for it in the published package, followed by something that is no part of a name."""
+def test_the_readme_proves_ownership() -> None:
+    """The registry looks for this marker in the published package, and for a character after it that ends the name."""
     assert re.search(rf"mcp-name: {re.escape(SERVER['name'])} -->", (ROOT / "README.md").read_text())
     assert f'"{SERVER["name"]}"' in (ROOT / "Dockerfile").read_text()
 
 
-def test_owner_and_repository_stand_in_one_place() -> None:
+def test_the_repository_is_the_same_everywhere() -> None:
     repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     assert SERVER["repository"]["url"] == MANIFEST["repository"]["url"] == PLUGIN["repository"] == repository
 

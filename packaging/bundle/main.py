@@ -1,4 +1,4 @@
-"""Starts the server of the bundle that this file lies in."""
+"""Starts the server from the bundle that contains this file."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""What `piapi-mcp` can do besides serving. With `cli.py` the only place that prints."""
+"""The commands of `piapi-mcp` other than serving. Only these modules and `cli.py` print."""

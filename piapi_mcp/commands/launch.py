@@ -1,4 +1,4 @@
-"""How a client starts this very installation."""
+"""How a client starts this installation of the server."""
 
 import json
 import shutil
@@ -7,22 +7,23 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+KEY_VARIABLE = "PIAPI_API_KEY"
 KEY_PAGE = "https://piapi.ai/workspace/key"
-_OF_UVX = {"archive-v0", "environments-v2"}
-"""Folders of environments that `uvx` makes and throws away."""
+_UVX_FOLDERS = {"archive-v0", "environments-v2"}
+"""Folders in uv's cache that hold the short-lived environments of `uvx`."""
 
 
-def command_line() -> list[str]:
-    """Return the command by which clients start this installation, with its full path: they do not know the shell's."""
-    beside = Path(sys.executable).with_name("piapi-mcp.exe" if sys.platform == "win32" else "piapi-mcp")
-    if _OF_UVX & set(beside.parts):
-        source = _source()
+def launch_command() -> list[str]:
+    """Return the command that starts this installation, as a full path: clients do not have the shell's PATH."""
+    script = Path(sys.executable).with_name("piapi-mcp.exe" if sys.platform == "win32" else "piapi-mcp")
+    if _UVX_FOLDERS & set(script.parts):
+        source = _installed_from()
         return [shutil.which("uvx") or "uvx", *(["--from", source] if source else []), "piapi-mcp"]
-    return [str(beside)] if beside.exists() else [sys.executable, "-m", "piapi_mcp"]
+    return [str(script)] if script.exists() else [sys.executable, "-m", "piapi_mcp"]
 
 
-def _source() -> str | None:
-    """Return the folder, archive or repository that it was installed from; None for the package index."""
+def _installed_from() -> str | None:
+    """Return the folder, archive or repository of this installation; None for the package index."""
     text = distribution("piapi-mcp").read_text("direct_url.json")
     if text is None:
         return None
@@ -31,8 +32,8 @@ def _source() -> str | None:
 
 
 def server_entry(key: str, *, arguments: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what most clients' configuration holds for a server, with *key* as PiAPI key; none when it is empty."""
-    command, *first = command_line()
-    given = [*first, *arguments]
-    entry: dict[str, Any] = {"command": command} | ({"args": given} if given else {})
-    return entry | ({"env": {"PIAPI_API_KEY": key}} if key else {})
+    """Return the server's entry in most clients' configurations, with *key* as the PiAPI key unless it is empty."""
+    command, *own_arguments = launch_command()
+    args = [*own_arguments, *arguments]
+    entry: dict[str, Any] = {"command": command} | ({"args": args} if args else {})
+    return entry | ({"env": {KEY_VARIABLE: key}} if key else {})
