@@ -183,7 +183,7 @@ async def _count_frames(_settings: Settings) -> str:
 
 
 def _count_frames_of_clip() -> str:
-    from piapi_mcp.media.counting import UncountableError, count_frames
+    from piapi_mcp.media.decoder import DecodingError, count_frames
     from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
     from piapi_mcp.sandbox import media_jobs as work
 
@@ -196,7 +196,7 @@ def _count_frames_of_clip() -> str:
                 raise _FailedCheckError("a clip made here was not taken for a file. Please report this.")
             with source as media:
                 counted = count_frames(media)
-        except (work.WorkError, UncountableError) as error:
+        except (work.WorkError, DecodingError) as error:
             raise _FailedCheckError(
                 f"the video library does not work here ({error}). Install piapi-mcp anew."
             ) from None

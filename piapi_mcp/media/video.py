@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 from piapi_mcp.errors import InputRejectedError
-from piapi_mcp.media.counting import UncountableError, count_frames
+from piapi_mcp.media.decoder import DecodingError, count_frames
 from piapi_mcp.media.mp4 import Movie, Track, read_movie
 from piapi_mcp.media.reading import BrokenFileError
 from piapi_mcp.media.sources import MediaFile
@@ -96,7 +96,7 @@ def facts_of(movie: Movie, size_bytes: int) -> VideoFacts:
 def _read_through(media: MediaFile, facts: VideoFacts, *, is_truncated: bool) -> VideoFacts:
     try:
         counted = count_frames(media)
-    except UncountableError:
+    except DecodingError:
         raise BrokenFileError("it is damaged and cannot be read through") from None
     if counted is None and not is_truncated:
         return facts

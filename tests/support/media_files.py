@@ -1,7 +1,9 @@
 """Real videos and images, made on the spot with PyAV and Pillow; nothing here comes from the package under test."""
 
 import io
+import struct
 import tempfile
+import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -70,3 +72,14 @@ def make_image(*, width: int = 64, height: int = 48, image_format: str = "PNG") 
     buffer = io.BytesIO()
     image.save(buffer, image_format)
     return buffer.getvalue()
+
+
+def make_raw_png(width: int, height: int, pixels: bytes, *, bits: int = 8, color_type: int = 2) -> bytes:
+    """Return a PNG whose header claims any size and format, by default RGB, whatever *pixels* holds."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
