@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaFile, open_source
 from piapi_mcp.media.video import probe_video
 from tests.support.media_files import make_clip
 

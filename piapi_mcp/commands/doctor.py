@@ -167,14 +167,14 @@ def _try_to_write(folder: Path) -> Path:
 
 
 async def _find_files(settings: Settings) -> str:
-    from piapi_mcp.media.sources import LocalFiles
+    from piapi_mcp.media.local_files import LocalFiles
 
     local = LocalFiles.below(settings.allowed_dirs)
     missing = [str(root) for root in local.roots if not await asyncio.to_thread(root.is_dir)]
     if missing:
         raise _FailedCheckError(f"there is no folder {', '.join(missing)}. Correct PIAPI_ALLOWED_DIRS.")
     names = ", ".join(str(root) for root in local.roots)
-    return f"read below {names}" + ("" if local.hidden else ", hidden folders not")
+    return f"read below {names}" + ("" if local.includes_hidden else ", hidden folders not")
 
 
 async def _count_frames(_settings: Settings) -> str:
@@ -184,7 +184,8 @@ async def _count_frames(_settings: Settings) -> str:
 
 def _count_frames_of_clip() -> str:
     from piapi_mcp.media.decoder import DecodingError, count_frames
-    from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
+    from piapi_mcp.media.local_files import LocalFiles
+    from piapi_mcp.media.sources import MediaFile, open_source
     from piapi_mcp.sandbox import media_jobs as work
 
     with tempfile.TemporaryDirectory() as scratch:

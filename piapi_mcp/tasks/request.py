@@ -11,7 +11,8 @@ from decimal import Decimal
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.ledger.sqlite import Draft
 from piapi_mcp.media.fetch import Fetcher
-from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaFile, MediaUrl, open_source
 from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE, MidjourneyIndex, Product, ServiceMode
 from piapi_mcp.piapi.client import TaskConfig
 from piapi_mcp.settings import Settings

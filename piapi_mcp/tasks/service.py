@@ -14,7 +14,7 @@ from piapi_mcp.formatting import dollars
 from piapi_mcp.ledger.sqlite import Ledger
 from piapi_mcp.media.decoder import make_preview
 from piapi_mcp.media.fetch import Fetcher
-from piapi_mcp.media.sources import LocalFiles
+from piapi_mcp.media.local_files import LocalFiles
 from piapi_mcp.piapi.catalog import ImageScale, MidjourneyIndex
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
