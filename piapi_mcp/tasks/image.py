@@ -9,7 +9,7 @@ from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.image import ImageFacts, probe_image
 from piapi_mcp.media.sources import MediaUrl
-from piapi_mcp.media.url_probe import NotChecked, probe_image_url
+from piapi_mcp.media.url_probe import NotProbed, probe_image_url
 from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale, quote_image_usd
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.options import Options
@@ -32,7 +32,7 @@ async def order_image_upscale(
     if isinstance(media, MediaUrl):
         order = Order(IMAGE_UPSCALE, {"image": media.url} | how, config, summary=f"image at {quote(media.url)}")
         facts = await probe_image_url(media, reach.fetcher)
-        if isinstance(facts, NotChecked):
+        if isinstance(facts, NotProbed):
             note = (
                 f"The image at the URL was not checked here ({facts.reason}): PiAPI checks it, its size is the price."
             )

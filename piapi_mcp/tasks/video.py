@@ -8,7 +8,7 @@ from typing import Any
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.sources import MediaUrl
-from piapi_mcp.media.url_probe import NotChecked, probe_video_url
+from piapi_mcp.media.url_probe import NotProbed, probe_video_url
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.piapi.catalog import VIDEO_LIMITS, VIDEO_SCALE, VIDEO_UPSCALE, quote_video_usd
 from piapi_mcp.piapi.client import TaskConfig
@@ -49,9 +49,9 @@ async def order_video_upscale(settings: Settings, options: Options, reach: Reach
     return order
 
 
-def _order_of_url(media: MediaUrl, facts: VideoFacts | NotChecked, config: TaskConfig) -> Order:
+def _order_of_url(media: MediaUrl, facts: VideoFacts | NotProbed, config: TaskConfig) -> Order:
     order = Order(VIDEO_UPSCALE, {"video": media.url}, config, summary=f"video at {quote(media.url)}")
-    if isinstance(facts, NotChecked):
+    if isinstance(facts, NotProbed):
         note = f"The video at the URL was not checked here ({facts.reason}): PiAPI checks it, its frames are the price."
         return replace(order, unpriced="its frames could not be counted from here", notes=(note,))
     return replace(order, summary=f"{order.summary}, {_shape(facts)}", **_promise(facts))

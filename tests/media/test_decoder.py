@@ -93,6 +93,17 @@ def test_a_video_that_cannot_be_demuxed_is_an_error() -> None:
         count_frames(MediaFile(io.BytesIO(data), label="video", size_bytes=len(data)))
 
 
+def test_the_server_itself_loads_neither_ffmpeg_nor_pillow_to_probe_a_video() -> None:
+    script = (
+        "import io, sys; from piapi_mcp.media.sources import MediaFile; from piapi_mcp.media.video import probe_video;"
+        "data = sys.stdin.buffer.read(); media = MediaFile(io.BytesIO(data), label='video', size_bytes=len(data));"
+        "print(probe_video(media).frames_are_exact, sorted({'av', 'PIL'} & set(sys.modules)))"
+    )
+    clip = make_clip(options={"movflags": "frag_keyframe"})
+    done = subprocess.run([sys.executable, "-c", script], input=clip, capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode().strip() == "True []"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
 @pytest.mark.parametrize("job", ["count-frames", "draw-preview"])
 def test_a_decoder_that_was_taken_over_can_open_nothing_and_fill_nothing(job: str) -> None:
