@@ -7,6 +7,14 @@ import asyncio
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
+# Why no library: each that was tried accepts Azure's metadata service (168.63.129.16) and some other addresses.
+#   ssrfguard 0.4.1          6to4 with a public address in it, addresses with a scope id
+#   requests-hardened 1.3.0  ::7f00:1, fec0::1; refuses all of NAT64; works with requests only
+#   drawbridge 0.1.2         ::7f00:1, 3fff::1, fec0::1; refuses all of NAT64
+#   advocate 1.0.0           192.0.0.192; refuses all of IPv6; works with requests only
+#   safehttpx 0.2.0          192.0.0.192, 100.64.0.1, 3fff::1; asks Google for the addresses
+#   url_jail 0.2.0           192.0.0.192, 224.0.0.1, 64:ff9b::169.254.169.254, 2002:7f00:1::
+#   httpx-secure 2.0.0       192.0.0.192, 224.0.0.1, 2002:7f00:1::; connects before it checks
 _PUBLIC_V6 = ip_network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 """How networks without IPv4 reach IPv4 addresses, which are the last 32 bits."""
