@@ -1,6 +1,6 @@
-"""Files made to hurt: bombs, lies, truncations, and things that are no files.
+"""Hostile files: bombs, false headers, truncated files, and names that are not regular files.
 
-Handed to the service by the tests, and by `benchmarks/hostile.py`, which prints what each got, and at what cost.
+The tests submit each of them, and so does `benchmarks/hostile.py`, which prints the answer and what it cost.
 """
 
 import os
@@ -19,7 +19,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _patched(clip: bytes, box: bytes, offset: int, content: bytes) -> bytes:
-    """Return *clip* with *content* written at *offset* behind the name of its last *box*."""
+    """Return *clip* with *content* written *offset* bytes after the name of its last *box*."""
     at = clip.rindex(box) + 4 + offset
     return clip[:at] + content + clip[at + len(content) :]
 
