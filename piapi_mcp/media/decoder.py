@@ -41,8 +41,6 @@ class FrameCount:
     stored_frames: int
     """Frames whose data is complete."""
     shown_frames: int
-    duration_s: float
-    """From the start of the first frame shown to the end of the last."""
 
 
 def count_frames(media: MediaFile) -> FrameCount | None:
@@ -129,7 +127,6 @@ def _parse_count(output: bytes) -> FrameCount:
             height_px=int(result["height_px"]),
             stored_frames=int(result["stored_frames"]),
             shown_frames=int(result["shown_frames"]),
-            duration_s=float(result["duration_s"]),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise DecodingError from None

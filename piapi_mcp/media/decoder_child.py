@@ -81,13 +81,13 @@ def _load_demuxer() -> None:
 
 
 def _count_frames() -> bytes:
-    """Return size, frames and duration of the video as JSON."""
+    """Return the size of the video and its frames, stored and shown, as JSON."""
     shown = _demux({})
     stored = _demux({"ignore_editlist": "1"})
     return json.dumps({**shown, "stored_frames": stored["shown_frames"]}).encode()
 
 
-def _demux(options: dict[str, str]) -> dict[str, float]:
+def _demux(options: dict[str, str]) -> dict[str, int]:
     """Read every packet of the largest video stream, without decoding any."""
     import av
 
@@ -97,13 +97,11 @@ def _demux(options: dict[str, str]) -> dict[str, float]:
         sys.stdin.buffer, "r", format="mp4", options=_DEMUXER_OPTIONS | decoders | options, metadata_errors="replace"
     ) as container:
         video = max(container.streams.video, key=lambda stream: stream.width * stream.height)
-        frames, begin, end = 0, float("inf"), float("-inf")
-        for packet in container.demux(video):
-            if packet.size and not packet.is_corrupt and not packet.is_discard and packet.pts is not None:
-                frames += 1
-                begin, end = min(begin, packet.pts), max(end, packet.pts + (packet.duration or 0))
-        duration_s = float((end - begin) * (video.time_base or 0)) if frames else 0.0
-        return {"width_px": video.width, "height_px": video.height, "shown_frames": frames, "duration_s": duration_s}
+        frames = sum(
+            bool(packet.size and not packet.is_corrupt and not packet.is_discard and packet.pts is not None)
+            for packet in container.demux(video)
+        )
+        return {"width_px": video.width, "height_px": video.height, "shown_frames": frames}
 
 
 def _load_preview_libraries() -> None:

@@ -33,8 +33,6 @@ class Track:
     width_px: int = 0
     height_px: int = 0
     """As stored; the largest if there are several formats. Meaningless for a sound track."""
-    rotation_degrees: int = 0
-    """How far players rotate the image, clockwise: 0, 90, 180 or 270."""
     timescale: int = 1
     """Units per second of its times."""
     samples: int = 0
@@ -182,13 +180,7 @@ class _IndexParser:
         (self._movie.timescale,) = struct.unpack_from(">I", content, 20 if content[0] else 12)
 
     def tkhd(self, content: memoryview) -> None:
-        is_long = content[0] == 1
-        (self._track.track_id,) = struct.unpack_from(">I", content, 20 if is_long else 12)
-        a, b = struct.unpack_from(
-            ">ii", content, 52 if is_long else 40
-        )  # the first row of the matrix determines the rotation
-        rotations = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
-        self._track.rotation_degrees = rotations.get((_sign(a), _sign(b)), 0)
+        (self._track.track_id,) = struct.unpack_from(">I", content, 20 if content[0] == 1 else 12)
 
     def mdhd(self, content: memoryview) -> None:
         (timescale,) = struct.unpack_from(">I", content, 20 if content[0] else 12)
@@ -294,7 +286,3 @@ def _pairs(table: bytes, form: str) -> Iterator[tuple[int, int]]:
 
 def _text(content: memoryview) -> str:
     return "".join(character for character in bytes(content).decode("latin-1") if character.isprintable())
-
-
-def _sign(number: int) -> int:
-    return (number > 0) - (number < 0)

@@ -19,7 +19,7 @@ class VideoFacts:
 
     width_px: int
     height_px: int
-    """As stored; players may rotate it, see `rotation_degrees`."""
+    """As stored; players may rotate it."""
     stored_frames: int
     shown_frames: int
     """Fewer than the stored frames if an edit list hides some of them."""
@@ -27,17 +27,7 @@ class VideoFacts:
     """False if the boxes are ambiguous (edit lists, fragments) and the file could not be demuxed either."""
     codec: str
     """Four characters, such as `avc1` for H.264."""
-    rotation_degrees: int
-    """How far players rotate the image, clockwise: 0, 90, 180 or 270."""
-    duration_s: float
-    """Of the video track, in seconds; 0 if the file does not specify it."""
-    has_audio: bool
     size_bytes: int
-
-    @property
-    def fps(self) -> float:
-        """Average frames per second; 0 if the duration is unknown."""
-        return self.shown_frames / self.duration_s if self.duration_s else 0.0
 
 
 def probe_video(media: MediaFile) -> VideoFacts:
@@ -85,9 +75,6 @@ def facts_from_movie(movie: Movie, size_bytes: int) -> VideoFacts:
         shown_frames=video.samples,
         frames_are_exact=not movie.is_fragmented and _shows_every_frame(movie, video),
         codec=video.codec,
-        rotation_degrees=video.rotation_degrees,
-        duration_s=_duration_s(movie, video),
-        has_audio=any(track.kind == "soun" for track in movie.tracks),
         size_bytes=size_bytes,
     )
 
@@ -110,15 +97,7 @@ def _verify_by_demuxing(media: MediaFile, facts: VideoFacts, *, is_truncated: bo
         stored_frames=count.stored_frames,
         shown_frames=count.shown_frames,
         frames_are_exact=True,
-        duration_s=count.duration_s,
     )
-
-
-def _duration_s(movie: Movie, track: Track) -> float:
-    """Return how long the track is shown; the sum of its decoding times differs a little from that."""
-    if track.edits and movie.timescale:
-        return sum(duration for duration, start in track.edits if start >= 0) / movie.timescale
-    return sum(count * duration for count, duration in track.durations()) / track.timescale
 
 
 def _shows_every_frame(movie: Movie, track: Track) -> bool:
