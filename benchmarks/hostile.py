@@ -1,8 +1,8 @@
-"""What each hostile file gets, how fast, and what it costs the server in memory.
+"""Measures how each hostile file is answered, how fast, and at what cost in memory.
 
     python -m benchmarks.hostile
 
-Each is handed to a process of its own, whose peak of memory is compared with that before. Prints a Markdown table.
+Each file is submitted by a process of its own, whose peak memory is compared with that before. Prints a Markdown table.
 """
 
 import subprocess
@@ -39,10 +39,10 @@ async def main(kind, path, folder):
             await service.submit(VideoUpscale(path), SubmitOptions(dry_run=True))
         else:
             await service.submit(ImageUpscale(path), SubmitOptions(dry_run=True))
-        said = "ACCEPTED"
+        answer = "ACCEPTED"
     except PiAPIError as error:
-        said = f"{type(error).__name__}: {error}"
-    print(round((time.perf_counter() - start) * 1000), round((peak_kib() - idle) / 1024), said, sep="|")
+        answer = f"{type(error).__name__}: {error}"
+    print(round((time.perf_counter() - start) * 1000), round((peak_kib() - idle) / 1024), answer, sep="|")
     await service.close()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -50,7 +50,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def main() -> int:
-    """Try all, print the table, and return 0 if each was refused in time and within its memory."""
+    """Submit all files, print the table, and return 0 if each was refused within the limits of time and memory."""
     passed = True
     print("| file | ms | MB | answer |\n| --- | --- | --- | --- |")
     for name, (kind, make) in HOSTILE.items():
@@ -60,9 +60,9 @@ def main() -> int:
             make(path)
             command = [sys.executable, "-c", PROBE, kind, str(path), str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            spent_ms, spent_mb, said = done.stdout.strip().split("|", 2)
-        passed = passed and int(spent_ms) <= MAX_MS and int(spent_mb) <= MAX_MB and said.startswith("InputRejected")
-        print(f"| {name} | {spent_ms} | {spent_mb} | {said.replace(str(folder), '…')} |")
+            spent_ms, spent_mb, answer = done.stdout.strip().split("|", 2)
+        passed = passed and int(spent_ms) <= MAX_MS and int(spent_mb) <= MAX_MB and answer.startswith("InputRejected")
+        print(f"| {name} | {spent_ms} | {spent_mb} | {answer.replace(str(folder), '…')} |")
     print(f"\n{'PASS' if passed else 'FAIL'}  each refused within {MAX_MS} ms and {MAX_MB} MB")
     return 0 if passed else 1
 

@@ -1,9 +1,9 @@
-"""How long it takes to say what a 10 MB video is, before anything is sent.
+"""Measures how long probing a 10 MB video takes, before anything is submitted.
 
     python -m benchmarks.preflight
 
-Once for an ordinary file, whose boxes say everything, once for a fragmented one, which is read through in a process of
-its own. Prints medians, and PASS or FAIL for each target.
+The boxes of an ordinary file suffice; a fragmented one is demuxed in another process. Prints medians, and PASS or FAIL
+for each target.
 """
 
 import statistics
@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaFile, open_source
 from piapi_mcp.media.video import probe_video
 from tests.support.media_files import make_clip
 
@@ -22,7 +23,7 @@ TARGETS_MS = {"ordinary": 3.0, "fragmented": 250.0}
 
 
 def padded(clip: bytes) -> bytes:
-    """Return *clip* with a box of nothing behind it, so that it has the size wanted."""
+    """Return *clip* with an empty box appended, so that it is `FILE_BYTES` long."""
     free_bytes = FILE_BYTES - len(clip)
     return clip + free_bytes.to_bytes(4, "big") + b"free" + bytes(free_bytes - 8)
 
@@ -32,10 +33,10 @@ def probe_ms(path: Path) -> float:
     start = time.perf_counter()
     media = open_source(str(path), argument="video", local=LocalFiles((path.parent,)), max_bytes=FILE_BYTES)
     if not isinstance(media, MediaFile):
-        raise TypeError("not a file")
+        raise TypeError("not opened as a file")
     with media:
         facts = probe_video(media)
-    if facts.stored_frames != 120:  # noqa: PLR2004 -- what was made
+    if facts.stored_frames != 120:  # noqa: PLR2004 -- as made below
         raise RuntimeError(f"{facts.stored_frames} frames")
     return (time.perf_counter() - start) * 1000
 

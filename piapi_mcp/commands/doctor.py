@@ -173,14 +173,14 @@ def _try_to_write(folder: Path) -> Path:
 
 
 async def _check_allowed_folders(settings: Settings) -> str:
-    from piapi_mcp.media.sources import LocalFiles
+    from piapi_mcp.media.local_files import LocalFiles
 
     local = LocalFiles.below(settings.allowed_dirs)
     missing = [str(root) for root in local.roots if not await asyncio.to_thread(root.is_dir)]
     if missing:
         raise _CheckFailedError(f"there is no folder {', '.join(missing)}. Correct PIAPI_ALLOWED_DIRS.")
     names = ", ".join(str(root) for root in local.roots)
-    return f"can be read in {names}" + ("" if local.hidden else ", except in hidden folders")
+    return f"can be read in {names}" + ("" if local.includes_hidden else ", except in hidden folders")
 
 
 async def _check_video(_settings: Settings) -> str:
@@ -189,8 +189,9 @@ async def _check_video(_settings: Settings) -> str:
 
 
 def _count_clip_frames() -> str:
-    from piapi_mcp.media.counting import UncountableError, count_frames
-    from piapi_mcp.media.sources import LocalFiles, MediaFile, open_source
+    from piapi_mcp.media.decoder import DecodingError, count_frames
+    from piapi_mcp.media.local_files import LocalFiles
+    from piapi_mcp.media.sources import MediaFile, open_source
     from piapi_mcp.sandbox import media_jobs
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -202,7 +203,7 @@ def _count_clip_frames() -> str:
                 raise _CheckFailedError("a generated clip was not recognized as a file. Please report this as a bug.")
             with source as media:
                 counted = count_frames(media)
-        except (media_jobs.MediaJobError, UncountableError) as error:
+        except (media_jobs.MediaJobError, DecodingError) as error:
             raise _CheckFailedError(
                 f"the video library does not work on this machine ({error}). Reinstall piapi-mcp."
             ) from None

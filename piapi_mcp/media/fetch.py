@@ -1,8 +1,8 @@
-"""Fetches what a link leads to: parts of it to look at, or all of it to keep.
+"""Fetches files at public URLs: ranges of them for probing, or whole files.
 
-Links come from strangers, so everything is bounded (size, time, redirects), nothing is decompressed, nothing but the
-request itself is told to the other side (no keys, no cookies, no proxies of the environment), and connections are made
-only to addresses that the fence lets through: to the very ones it checked, so that a name cannot change its meaning.
+URLs come from strangers, so size, time and redirects are limited, nothing is decompressed, and nothing but the request
+itself is sent (no keys, no cookies; proxies of the environment are not used). Connections are made only to addresses
+that `ssrf` accepts, and to exactly the address that was checked, so that a host cannot change its address in between.
 """
 
 import asyncio
@@ -16,75 +16,66 @@ from typing import BinaryIO
 import httpx
 
 from piapi_mcp.errors import UnreachableError
-from piapi_mcp.media.ssrf import is_public, resolve
+from piapi_mcp.media.ssrf import is_public_address, resolve
 
 _MAX_REDIRECTS = 5
 _MAX_ADDRESSES = 3
 """How many of a host's addresses are tried."""
 _CONNECT_TIMEOUT_S = 5.0
-_SILENCE_TIMEOUT_S = 20.0
-"""Longest wait for the next bytes."""
+_READ_TIMEOUT_S = 20.0
+"""Longest wait for the next bytes of a response."""
 _HEADERS = {"User-Agent": "piapi-mcp", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 class FetchError(UnreachableError):
-    """A link did not lead to a file that can be fetched from here."""
+    """The URL does not lead to a file that can be fetched from here."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The file could not be fetched: {reason}.")
         self.reason = reason
-        """What was in the way, in a few words."""
+        """Why it failed, in a few words."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some bytes of a file."""
+class FetchedRange:
+    """A range of bytes of a file."""
 
     data: bytes
-    """May be fewer than were asked for, at the end of the file."""
+    """Shorter than requested at the end of the file."""
     size_bytes: int | None
-    """Of the whole file; None where the server does not tell."""
+    """Of the whole file; None if the server does not report it."""
     content_type: str
-    """Without parameters, in lower case; empty where the server does not tell."""
-
-
-@dataclass(frozen=True)
-class Downloaded:
-    """A file that was written."""
-
-    size_bytes: int
-    content_type: str
-    """As in `Part`."""
+    """Without parameters, in lower case; empty if the server does not report it."""
 
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Fetches public links; it keeps no connection, so there is nothing to close."""
+    """Fetches files at public URLs. It keeps no connection open, so there is nothing to close."""
 
     allowed_origins: frozenset[str] = frozenset()
-    """Origins that need not be public, such as `http://127.0.0.1:8080`: scheme, host and port, always with the port."""
-    part_timeout_s: float = 10.0
-    """Longest time for one part, redirects included."""
+    """Origins that need not be public, such as `http://127.0.0.1:8080`: scheme, host and port; the port is required."""
+    range_timeout_s: float = 10.0
+    """Longest time for one range, including redirects."""
     download_timeout_s: float = 300.0
-    """Longest time for a whole file, redirects included."""
+    """Longest time for a whole file, including redirects."""
 
-    async def read_range(self, url: str, offset: int, length: int) -> Part:
-        """Return *length* bytes of the file at *url* from *offset*.
+    async def read_range(self, url: str, offset: int, length: int) -> FetchedRange:
+        """Fetch *length* bytes of the file at *url* from *offset*.
 
         Raises:
-            FetchError: It cannot be read from here, or not in parts.
+            FetchError: It cannot be fetched from here, or the server does not support range requests.
         """
-        async with self._get(url, self.part_timeout_s, f"bytes={offset}-{offset + length - 1}") as response:
-            size_bytes = _part_size(response, offset)
+        async with self._get(url, self.range_timeout_s, f"bytes={offset}-{offset + length - 1}") as response:
+            size_bytes = _total_size(response, offset)
             data = bytearray()
             async for block in response.aiter_raw():
                 data += block
                 if len(data) >= length:
                     break
-            return Part(bytes(data[:length]), size_bytes, _content_type(response))
+            return FetchedRange(bytes(data[:length]), size_bytes, _content_type(response))
 
-    async def download(self, url: str, file: BinaryIO, *, max_bytes: int) -> Downloaded:
-        """Write the file at *url* to *file*. On an error, *file* may hold a part of it.
+    async def download(self, url: str, file: BinaryIO, *, max_bytes: int) -> None:
+        """Write the file at *url* to *file*. After an error, *file* may contain a part of it.
 
         Raises:
             FetchError: It cannot be fetched, or is larger than *max_bytes*.
@@ -101,21 +92,20 @@ class Fetcher:
                 if size_bytes > max_bytes:
                     raise too_large
                 file.write(block)
-            return Downloaded(size_bytes, _content_type(response))
 
     @asynccontextmanager
     async def _get(self, url: str, timeout_s: float, byte_range: str | None = None) -> AsyncGenerator[httpx.Response]:
-        """Open *url*; whatever goes wrong, also while its body is being read, is a FetchError."""
+        """Request *url*; every failure, also while the body is read, raises a FetchError."""
         try:
             async with asyncio.timeout(timeout_s), aclosing(await self._follow(url, byte_range)) as response:
                 yield response
         except TimeoutError:
             raise FetchError(f"it took longer than {timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise FetchError(_said(error)) from error
+            raise FetchError(_describe_error(error)) from error
 
     async def _follow(self, url: str, byte_range: str | None) -> httpx.Response:
-        """Return the answer at the end of the redirects; each of them has to pass the fence."""
+        """Return the response after all redirects; the address of each one is checked."""
         target = httpx.URL(url)
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._send(target, byte_range)
@@ -123,63 +113,63 @@ class Fetcher:
                 return response
             await response.aclose()
             target = target.join(response.headers["location"])
-        raise FetchError("it redirects too often")
+        raise FetchError("it redirects too many times")
 
     async def _send(self, target: httpx.URL, byte_range: str | None) -> httpx.Response:
-        """Send one request to the first of the host's addresses that takes connections."""
+        """Send one request to the first of the host's addresses that accepts a connection."""
         headers = _HEADERS | {"Host": target.netloc.decode("ascii")} | ({"Range": byte_range} if byte_range else {})
-        timeout = httpx.Timeout(_SILENCE_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S).as_dict()
-        failed: httpx.TransportError | None = None
+        timeout = httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S).as_dict()
+        last_error: httpx.TransportError | None = None
         for address in (await self._addresses(target))[:_MAX_ADDRESSES]:
-            # The address, not the name, so that nobody resolves it again; TLS still asks for the name, and checks it.
+            # The address instead of the name, so that it is not resolved again; TLS still verifies the name.
             extensions = {"timeout": timeout, "sni_hostname": target.raw_host.decode("ascii").rstrip(".")}
             request = httpx.Request("GET", target.copy_with(host=address), headers=headers, extensions=extensions)
             try:
                 response = await self._transport.handle_async_request(request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failed = error
+                last_error = error
                 continue
             if response.headers.get("content-encoding", "identity") != "identity":
                 await response.aclose()
-                raise FetchError("it is sent compressed, which was not asked for")
+                raise FetchError("the server compressed it although that was not requested")
             return response
-        raise failed or FetchError("it has no address")
+        raise last_error or FetchError("the host has no address")
 
     async def _addresses(self, target: httpx.URL) -> list[str]:
-        """Return the addresses to connect to, all of which may be."""
+        """Return the host's addresses to which a connection is allowed."""
         port = target.port or (443 if target.scheme == "https" else 80)
         is_plain = target.scheme in ("http", "https") and target.raw_host and not target.userinfo and port < 1 << 16
         if not is_plain:
-            raise FetchError("it leads to something else than a plain http or https URL")
+            raise FetchError("it leads to a URL that is not a plain http or https one")
         try:
             addresses = await resolve(target.raw_host.decode("ascii"), port)
         except OSError:
-            raise FetchError("there is no such host") from None
+            raise FetchError("the host name cannot be resolved") from None
         if f"{target.scheme}://{target.netloc.decode('ascii').removesuffix(f':{port}')}:{port}" in self.allowed_origins:
             return addresses
-        public = [address for address in addresses if is_public(address)]
+        public = [address for address in addresses if is_public_address(address)]
         if not public:
             raise FetchError("it leads to an address that is not public")
         return public
 
     @cached_property
     def _transport(self) -> httpx.AsyncHTTPTransport:
-        # No connection is kept: they are kept by address, and two hosts behind one address are not one host.
+        # No connection is reused: httpx would reuse them by address, but one address may serve different hosts.
         return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
 
-def _part_size(response: httpx.Response, offset: int) -> int | None:
-    """Return the size of the whole file, once *response* is known to begin at *offset*."""
-    if response.status_code == 200 and offset == 0:  # noqa: PLR2004 -- all of it, from the start: that will do
+def _total_size(response: httpx.Response, offset: int) -> int | None:
+    """Return the size of the whole file, after checking that *response* begins at *offset*."""
+    if response.status_code == 200 and offset == 0:  # noqa: PLR2004 -- the whole file, which begins with the range
         return _content_length(response)
     if response.status_code == 200:  # noqa: PLR2004 -- as above
-        raise FetchError("the server does not send parts of it")
+        raise FetchError("the server does not support range requests")
     if response.status_code != 206:  # noqa: PLR2004 -- partial content
         raise FetchError(f"the server answered {response.status_code}")
-    told = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", response.headers.get("content-range", ""), re.ASCII)
-    if told is None or int(told[1]) != offset:
-        raise FetchError("the server sends other parts of it than asked for")
-    return None if told[2] == "*" else int(told[2])
+    sent = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", response.headers.get("content-range", ""), re.ASCII)
+    if sent is None or int(sent[1]) != offset:
+        raise FetchError("the server sent another range than requested")
+    return None if sent[2] == "*" else int(sent[2])
 
 
 def _content_length(response: httpx.Response) -> int | None:
@@ -191,12 +181,12 @@ def _content_type(response: httpx.Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _said(error: Exception) -> str:
-    """Return what the HTTP library met, in a few words: its own texts may repeat what the other side sent."""
+def _describe_error(error: Exception) -> str:
+    """Describe an error of the HTTP library in a few words; its own messages may repeat what the server sent."""
     if isinstance(error, httpx.TimeoutException):
-        return "it did not answer in time"
+        return "the server did not answer in time"
     if isinstance(error, httpx.ConnectError):
-        return "it cannot be connected to"
+        return "the server cannot be reached"
     if isinstance(error, httpx.InvalidURL):
-        return "it leads to something that is no URL"
-    return "the connection broke off"
+        return "it leads to an invalid URL"
+    return "the connection was lost"

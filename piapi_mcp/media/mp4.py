@@ -1,13 +1,13 @@
-"""A small reader of MP4 files: what their boxes say, without decoding anything (ISO/IEC 14496-12).
+"""Parses the boxes of MP4 files without decoding anything (ISO/IEC 14496-12).
 
-Whatever the bytes are, it ends soon, takes little memory, and raises nothing but `BrokenFileError`.
+Whatever the bytes are, the parser ends soon, takes little memory, and raises nothing but `InvalidMediaError`.
 """
 
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from piapi_mcp.media.reading import BrokenFileError, ReadAt
+from piapi_mcp.media.parsing import InvalidMediaError, ReadAt
 
 _MAX_INDEX_BYTES = 8 << 20
 _MAX_BOXES = 20_000
@@ -17,8 +17,8 @@ _MAX_EDITS = 1000
 _MAX_FORMATS = 16
 _QUICKTIME = b"qt  "
 _ENCRYPTED = "encv"
-_CUT_OFF = "a box is cut off"
-_ABSURD = "its index names an absurd number of frames"
+_TRUNCATED = "a box is truncated"
+_TOO_MANY_FRAMES = "its index declares far too many frames"
 
 
 @dataclass
@@ -32,37 +32,35 @@ class Track:
     track_id: int = 0
     width_px: int = 0
     height_px: int = 0
-    """As stored; the largest, where there are several formats. Means nothing in a sound track."""
-    rotation_degrees: int = 0
-    """How far players turn the image, clockwise: 0, 90, 180 or 270."""
+    """As stored; the largest if there are several formats. Meaningless for a sound track."""
     timescale: int = 1
-    """Units a second in which its times are counted."""
+    """Units per second of its times."""
     samples: int = 0
-    """Frames stored, those in fragments included."""
+    """Frames stored, including those in fragments."""
     edits: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """What is shown of it: duration in the movie's units, start in the track's (-1: nothing)."""
+    """The edit list: duration in the movie's units, start in the track's units (-1: nothing is shown)."""
     duration_table: bytes = b""
     offset_table: bytes = b""
-    """As they stand in the file: mostly, nobody needs them taken apart."""
+    """As stored in the file; they are parsed only if needed, which is rare."""
 
     def durations(self) -> Iterator[tuple[int, int]]:
-        """Yield runs of frames of the same duration, fragments not included: count, duration."""
+        """Yield runs of frames with the same duration, as count and duration; frames in fragments are not included."""
         return _pairs(self.duration_table, ">II")
 
     def offsets(self) -> Iterator[tuple[int, int]]:
-        """Yield runs of frames that are shown later than decoded: count, by how much."""
+        """Yield runs of frames with the same delay between decoding and showing, as count and delay."""
         return _pairs(self.offset_table, ">Ii" if self.offset_table[:1] == b"\1" else ">II")
 
 
 @dataclass
 class Movie:
-    """What the boxes of one file say."""
+    """The contents of one file, as its boxes describe them."""
 
     timescale: int = 1
     tracks: list[Track] = field(default_factory=list[Track])
     is_fragmented: bool = False
     is_truncated: bool = False
-    """A box ends after the file does, or what ends the file is no box."""
+    """A box extends beyond the end of the file, or the file ends with something that is not a box."""
 
 
 @dataclass(frozen=True)
@@ -74,28 +72,28 @@ class _Box:
 
 
 def read_movie(read_at: ReadAt, size_bytes: int) -> Movie:
-    """Return what the boxes of a file of *size_bytes* say.
+    """Parse the boxes of a file of *size_bytes*.
 
     Raises:
-        BrokenFileError: It is no MP4 file, or breaks a rule that every real one keeps.
+        InvalidMediaError: It is not an MP4 file, or breaks a rule that every ordinary one follows.
     """
     movie, has_index = Movie(), False
-    reader = _Reader(movie, size_bytes)
+    parser = _IndexParser(movie, size_bytes)
     for number, box in enumerate(_top_boxes(read_at, size_bytes)):
         if number == 0 and box.kind != b"ftyp":
-            raise BrokenFileError("it does not begin as an MP4 file does")
+            raise InvalidMediaError("it is not an MP4 file")
         if box.kind == b"ftyp" and read_at(box.start, 4) == _QUICKTIME:
-            raise BrokenFileError("it is a QuickTime file, not MP4")
+            raise InvalidMediaError("it is a QuickTime file, not MP4")
         movie.is_truncated |= box.end > size_bytes
         if box.kind in (b"moov", b"moof"):
             if box.end - box.start > _MAX_INDEX_BYTES or box.end > size_bytes:
-                raise BrokenFileError("its index is incomplete or far too large")
+                raise InvalidMediaError("its index is truncated or far too large")
             if box.kind == b"moov" and has_index:
-                raise BrokenFileError("it has two indexes")
-            reader.read(memoryview(read_at(box.start, box.end - box.start)), box.kind)
+                raise InvalidMediaError("it has two indexes")
+            parser.parse(memoryview(read_at(box.start, box.end - box.start)), box.kind)
             has_index |= box.kind == b"moov"
     if not has_index:
-        raise BrokenFileError("it has no index (moov box); it may be cut off")
+        raise InvalidMediaError("it has no index (moov box); it may be truncated")
     return movie
 
 
@@ -106,34 +104,34 @@ def _top_boxes(read_at: ReadAt, size_bytes: int) -> Iterator[_Box]:
             return
         header = read_at(offset, 16)
         if offset and (len(header) < 8 or not header[4:8].isascii()):  # noqa: PLR2004 -- size and kind
-            yield _Box(b"", offset, size_bytes + 1)  # something was appended, or the last box is cut off
+            yield _Box(b"", offset, size_bytes + 1)  # something was appended, or the last box is truncated
             return
         box = _parse_header(memoryview(header), 0, size_bytes - offset)
         yield _Box(box.kind, offset + box.start, offset + box.end)
         offset += box.end
-    raise BrokenFileError("it has far too many boxes")
+    raise InvalidMediaError("it has far too many boxes")
 
 
 def _parse_header(content: memoryview, offset: int, left_bytes: int) -> _Box:
-    """Return the box whose header stands at *offset*; 0 as its size means up to the end."""
+    """Return the box whose header is at *offset*; a size of 0 means that it extends to the end."""
     if len(content) - offset < 8:  # noqa: PLR2004 -- size and kind
-        raise BrokenFileError(_CUT_OFF)
+        raise InvalidMediaError(_TRUNCATED)
     size, kind = struct.unpack_from(">I4s", content, offset)
     start = 8
     if size == 1:
         if len(content) - offset < 16:  # noqa: PLR2004 -- with a 64-bit size
-            raise BrokenFileError(_CUT_OFF)
+            raise InvalidMediaError(_TRUNCATED)
         (size,) = struct.unpack_from(">Q", content, offset + 8)
         start = 16
     elif size == 0:
         size = left_bytes
     if size < start:
-        raise BrokenFileError("a box is smaller than its header")
+        raise InvalidMediaError("a box is smaller than its header")
     return _Box(kind, offset + start, offset + size)
 
 
-class _Reader:
-    """Reads index boxes, and what is in them, into a movie."""
+class _IndexParser:
+    """Parses index boxes and their contents into a movie."""
 
     def __init__(self, movie: Movie, size_bytes: int) -> None:
         self._movie = movie
@@ -141,39 +139,39 @@ class _Reader:
         self._boxes = 0
         self._track = Track()
         self._seen = set[bytes]()
-        """The boxes that the current track had: each stands once, or readers disagree about which one counts."""
+        """The boxes of the current track so far. Each must be unique, or parsers disagree about which one counts."""
         self._fragment_of: Track | None = None
 
-    def read(self, content: memoryview, parent: bytes) -> None:
+    def parse(self, content: memoryview, parent: bytes) -> None:
         offset = 0
         while offset < len(content):
             self._boxes += 1
             if self._boxes > _MAX_BOXES:
-                raise BrokenFileError("it has far too many boxes")
+                raise InvalidMediaError("it has far too many boxes")
             box = _parse_header(content, offset, len(content) - offset)
             if box.end > len(content):
-                raise BrokenFileError("a box reaches out of the one around it")
+                raise InvalidMediaError("a box extends beyond its parent")
             try:
-                self._read_box(box.kind, content[box.start : box.end], parent)
+                self._parse_box(box.kind, content[box.start : box.end], parent)
             except (struct.error, IndexError):
-                raise BrokenFileError(_CUT_OFF) from None
+                raise InvalidMediaError(_TRUNCATED) from None
             offset = box.end
 
-    def _read_box(self, kind: bytes, content: memoryview, parent: bytes) -> None:
+    def _parse_box(self, kind: bytes, content: memoryview, parent: bytes) -> None:
         if (parent, kind) == (b"moov", b"trak"):
             self._begin_track()
         self._movie.is_fragmented |= kind in (b"mvex", b"moof")
         if (parent, kind) in _NESTING:
-            self.read(content, kind)
-        elif reader := _READERS.get((parent, kind)):
+            self.parse(content, kind)
+        elif parse_box := _PARSERS.get((parent, kind)):
             if parent != b"traf" and kind in self._seen:
-                raise BrokenFileError("a box that stands once stands twice")
+                raise InvalidMediaError("a box that must be unique appears twice")
             self._seen.add(kind)
-            reader(self, content)
+            parse_box(self, content)
 
     def _begin_track(self) -> None:
         if len(self._movie.tracks) >= _MAX_TRACKS:
-            raise BrokenFileError("it has far too many tracks")
+            raise InvalidMediaError("it has far too many tracks")
         self._track = Track()
         self._seen.clear()
         self._movie.tracks.append(self._track)
@@ -182,11 +180,7 @@ class _Reader:
         (self._movie.timescale,) = struct.unpack_from(">I", content, 20 if content[0] else 12)
 
     def tkhd(self, content: memoryview) -> None:
-        is_long = content[0] == 1
-        (self._track.track_id,) = struct.unpack_from(">I", content, 20 if is_long else 12)
-        a, b = struct.unpack_from(">ii", content, 52 if is_long else 40)  # the matrix's first row tells the turn
-        turns = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
-        self._track.rotation_degrees = turns.get((_sign(a), _sign(b)), 0)
+        (self._track.track_id,) = struct.unpack_from(">I", content, 20 if content[0] == 1 else 12)
 
     def mdhd(self, content: memoryview) -> None:
         (timescale,) = struct.unpack_from(">I", content, 20 if content[0] else 12)
@@ -198,13 +192,13 @@ class _Reader:
     def stsd(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 4)
         if not 0 < count <= _MAX_FORMATS:
-            raise BrokenFileError("its index names no format, or far too many")
+            raise InvalidMediaError("its index declares no format, or far too many")
         offset = 8
         for number in range(count):
             box = _parse_header(content, offset, len(content) - offset)
             if number == 0 or _text(content[offset + 4 : offset + 8]) == _ENCRYPTED:
                 self._track.codec = _text(content[offset + 4 : offset + 8])
-            if box.end - box.start >= 28:  # noqa: PLR2004 -- where the size of an image ends
+            if box.end - box.start >= 28:  # noqa: PLR2004 -- the width and height end here
                 width_px, height_px = struct.unpack_from(">HH", content, box.start + 24)
                 self._track.width_px = max(self._track.width_px, width_px)
                 self._track.height_px = max(self._track.height_px, height_px)
@@ -215,7 +209,7 @@ class _Reader:
         self._add_samples(self._track, count)
         total_bytes = size * count if size else sum(struct.unpack_from(f">{count}I", content, 12))
         if total_bytes > self._size_bytes:
-            raise BrokenFileError("its index names more bytes than it has; it may be cut off")
+            raise InvalidMediaError("its index declares more data than it has; it may be truncated")
 
     def stz2(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 8)
@@ -230,7 +224,7 @@ class _Reader:
     def elst(self, content: memoryview) -> None:
         (count,) = struct.unpack_from(">I", content, 4)
         if count > _MAX_EDITS:
-            raise BrokenFileError("its index names an absurd number of cuts")
+            raise InvalidMediaError("its index declares far too many edits")
         form, step = (">Qq", 20) if content[0] else (">Ii", 12)
         self._track.edits = [struct.unpack_from(form, content, 8 + number * step) for number in range(count)]
 
@@ -247,10 +241,10 @@ class _Reader:
     def _add_samples(self, track: Track, count: int) -> None:
         track.samples += count
         if track.samples > _MAX_SAMPLES:
-            raise BrokenFileError(_ABSURD)
+            raise InvalidMediaError(_TOO_MANY_FRAMES)
 
 
-# Only where they belong, so that nothing nests deeper than this: the box around, the box.
+# Pairs of parent and child. Boxes are parsed only where they belong, so that nothing nests deeper than this.
 _NESTING = {
     (b"moov", b"trak"),
     (b"moov", b"mvex"),
@@ -260,29 +254,29 @@ _NESTING = {
     (b"minf", b"stbl"),
     (b"moof", b"traf"),
 }
-_READERS: dict[tuple[bytes, bytes], Callable[[_Reader, memoryview], None]] = {
-    (b"moov", b"mvhd"): _Reader.mvhd,
-    (b"trak", b"tkhd"): _Reader.tkhd,
-    (b"mdia", b"mdhd"): _Reader.mdhd,
-    (b"mdia", b"hdlr"): _Reader.hdlr,  # QuickTime has a second one elsewhere
-    (b"edts", b"elst"): _Reader.elst,
-    (b"stbl", b"stsd"): _Reader.stsd,
-    (b"stbl", b"stsz"): _Reader.stsz,
-    (b"stbl", b"stz2"): _Reader.stz2,
-    (b"stbl", b"stts"): _Reader.stts,
-    (b"stbl", b"ctts"): _Reader.ctts,
-    (b"traf", b"tfhd"): _Reader.tfhd,
-    (b"traf", b"trun"): _Reader.trun,
+_PARSERS: dict[tuple[bytes, bytes], Callable[[_IndexParser, memoryview], None]] = {
+    (b"moov", b"mvhd"): _IndexParser.mvhd,
+    (b"trak", b"tkhd"): _IndexParser.tkhd,
+    (b"mdia", b"mdhd"): _IndexParser.mdhd,
+    (b"mdia", b"hdlr"): _IndexParser.hdlr,  # QuickTime files have a second one elsewhere
+    (b"edts", b"elst"): _IndexParser.elst,
+    (b"stbl", b"stsd"): _IndexParser.stsd,
+    (b"stbl", b"stsz"): _IndexParser.stsz,
+    (b"stbl", b"stz2"): _IndexParser.stz2,
+    (b"stbl", b"stts"): _IndexParser.stts,
+    (b"stbl", b"ctts"): _IndexParser.ctts,
+    (b"traf", b"tfhd"): _IndexParser.tfhd,
+    (b"traf", b"trun"): _IndexParser.trun,
 }
 
 
 def _table(content: memoryview) -> bytes:
-    """Return a table of pairs as it stands, known to be whole."""
+    """Return a table of pairs, unparsed, after checking that it is complete."""
     (count,) = struct.unpack_from(">I", content, 4)
     if count > _MAX_SAMPLES:
-        raise BrokenFileError(_ABSURD)
+        raise InvalidMediaError(_TOO_MANY_FRAMES)
     if len(content) < 8 + 8 * count:
-        raise BrokenFileError(_CUT_OFF)
+        raise InvalidMediaError(_TRUNCATED)
     return bytes(content[: 8 + 8 * count])
 
 
@@ -292,7 +286,3 @@ def _pairs(table: bytes, form: str) -> Iterator[tuple[int, int]]:
 
 def _text(content: memoryview) -> str:
     return "".join(character for character in bytes(content).decode("latin-1") if character.isprintable())
-
-
-def _sign(number: int) -> int:
-    return (number > 0) - (number < 0)

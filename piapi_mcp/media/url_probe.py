@@ -1,6 +1,6 @@
-"""Looks at what lies behind a URL: a few small parts of it, enough to say what it is.
+"""Probes files at URLs by fetching a few small ranges of them.
 
-PiAPI fetches the file itself, from elsewhere: what cannot be looked at from here may still be fine there.
+PiAPI fetches the file itself, from its own network, so a file that cannot be probed from here may still be valid.
 """
 
 import asyncio
@@ -9,116 +9,116 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from piapi_mcp.media.fetch import Fetcher, FetchError
-from piapi_mcp.media.image import ImageFacts, not_an_image, read_header
+from piapi_mcp.media.image import ImageFacts, image_rejection, read_header
 from piapi_mcp.media.mp4 import read_movie
-from piapi_mcp.media.reading import BrokenFileError, ReadAt
+from piapi_mcp.media.parsing import InvalidMediaError, ReadAt
 from piapi_mcp.media.sources import MediaUrl
-from piapi_mcp.media.video import VideoFacts, facts_of, not_a_video
+from piapi_mcp.media.video import VideoFacts, facts_from_movie, video_rejection
 
 _T = TypeVar("_T")
 _LABEL = "The file at the URL"
-_FIRST_BYTES = 64 * 1024
-_LEAST_BYTES = 16 * 1024
+_FIRST_RANGE_BYTES = 64 * 1024
+_MIN_RANGE_BYTES = 16 * 1024
 _MAX_BYTES = 200 * 1024
-"""Of all parts together."""
+"""Of all ranges together."""
 _MAX_REQUESTS = 6
 _TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
-class NotChecked:
-    """Nobody looked; PiAPI will see."""
+class NotProbed:
+    """The URL was not probed; PiAPI will check the file itself."""
 
     reason: str
-    """What was in the way, in a few words."""
+    """Why the probe failed, in a few words."""
 
 
-class _MissingError(Exception):
-    """A reader wants bytes that were not fetched yet."""
+class _RangeMissingError(Exception):
+    """The parser needs bytes that have not been fetched yet."""
 
     def __init__(self, offset: int, length: int) -> None:
         super().__init__()
         self.offset, self.length = offset, length
 
 
-async def probe_video_url(media: MediaUrl, fetcher: Fetcher) -> VideoFacts | NotChecked:
-    """Return what the MP4 file at a URL is; its frames are exact only where the boxes leave no doubt.
+async def probe_video_url(media: MediaUrl, fetcher: Fetcher) -> VideoFacts | NotProbed:
+    """Probe the MP4 file at a URL; its frame count is exact only if the boxes are unambiguous.
 
     Raises:
-        InputRejectedError: It was read, and is no MP4 video.
+        InputRejectedError: It was fetched, and is not an MP4 video.
     """
 
-    def read(read_at: ReadAt, size_bytes: int) -> VideoFacts:
+    def parse(read_at: ReadAt, size_bytes: int) -> VideoFacts:
         movie = read_movie(read_at, size_bytes)
-        facts = facts_of(movie, size_bytes)
+        facts = facts_from_movie(movie, size_bytes)
         return replace(facts, frames_are_exact=facts.frames_are_exact and not movie.is_truncated)
 
     try:
-        return await _look(media.url, fetcher, read)
-    except BrokenFileError as error:
-        raise not_a_video(_LABEL, error) from None
+        return await _probe(media.url, fetcher, parse)
+    except InvalidMediaError as error:
+        raise video_rejection(_LABEL, error) from None
 
 
-async def probe_image_url(media: MediaUrl, fetcher: Fetcher) -> ImageFacts | NotChecked:
-    """Return what the image at a URL is; whether it is whole is not looked at.
+async def probe_image_url(media: MediaUrl, fetcher: Fetcher) -> ImageFacts | NotProbed:
+    """Probe the image at a URL; whether it is complete is not checked.
 
     Raises:
-        InputRejectedError: It was read, and is no JPEG or PNG image.
+        InputRejectedError: It was fetched, and is not a JPEG or PNG image.
     """
 
-    def read(read_at: ReadAt, size_bytes: int) -> ImageFacts:
+    def parse(read_at: ReadAt, size_bytes: int) -> ImageFacts:
         header = read_header(read_at)
         return ImageFacts(header.width_px, header.height_px, header.format, size_bytes)
 
     try:
-        return await _look(media.url, fetcher, read)
-    except BrokenFileError as error:
-        raise not_an_image(_LABEL, error) from None
+        return await _probe(media.url, fetcher, parse)
+    except InvalidMediaError as error:
+        raise image_rejection(_LABEL, error) from None
 
 
-async def _look(url: str, fetcher: Fetcher, read: Callable[[ReadAt, int], _T]) -> _T | NotChecked:
-    """Call *read* with what was fetched, again and again, until it lacks nothing."""
+async def _probe(url: str, fetcher: Fetcher, parse: Callable[[ReadAt, int], _T]) -> _T | NotProbed:
+    """Repeat *parse*, each time after fetching the range that it lacked, until it succeeds."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            first = await fetcher.read_range(url, 0, _FIRST_BYTES)
-            if first.content_type == "text/html":  # for us: a wall against robots, or a mistake that PiAPI will tell
-                return NotChecked("the server answered with a web page")
+            first = await fetcher.read_range(url, 0, _FIRST_RANGE_BYTES)
+            if first.content_type == "text/html":  # a bot check meant for us, or a wrong link that PiAPI will report
+                return NotProbed("the server answered with a web page")
             if first.size_bytes is None:
-                return NotChecked("the server does not tell its size")
-            known = _Known(first.size_bytes, first.data)
+                return NotProbed("the server does not report its size")
+            fetched = _FetchedRanges(first.size_bytes, first.data)
             for _ in range(_MAX_REQUESTS):
                 try:
-                    return read(known.read_at, known.size_bytes)
-                except _MissingError as missing:
-                    await known.fetch(url, fetcher, missing)
+                    return parse(fetched.read_at, fetched.size_bytes)
+                except _RangeMissingError as missing:
+                    await fetched.fetch(url, fetcher, missing)
     except TimeoutError:
-        return NotChecked("the server is slow")
+        return NotProbed("the server is too slow")
     except FetchError as error:
-        return NotChecked(error.reason)
-    return NotChecked("it would take too many requests")
+        return NotProbed(error.reason)
+    return NotProbed("it would need too many requests")
 
 
-class _Known:
-    """The parts of a file that were fetched."""
+class _FetchedRanges:
+    """The ranges of a file that have been fetched so far."""
 
-    def __init__(self, size_bytes: int, begin: bytes) -> None:
+    def __init__(self, size_bytes: int, first: bytes) -> None:
         self.size_bytes = size_bytes
-        self._parts = [(0, begin)]
-        self._left_bytes = _MAX_BYTES - len(begin)
+        self._ranges = [(0, first)]
+        self._remaining_bytes = _MAX_BYTES - len(first)
 
     def read_at(self, offset: int, length: int) -> bytes:
         end = min(offset + length, self.size_bytes)
         if offset >= end:
             return b""
-        for start, data in self._parts:
+        for start, data in self._ranges:
             if start <= offset and end <= start + len(data):
                 return data[offset - start : end - start]
-        raise _MissingError(offset, end - offset)
+        raise _RangeMissingError(offset, end - offset)
 
-    async def fetch(self, url: str, fetcher: Fetcher, missing: _MissingError) -> None:
-        length = min(max(missing.length, _LEAST_BYTES), self.size_bytes - missing.offset)
-        if length > self._left_bytes:
-            raise FetchError("what describes it is too large to fetch")
-        part = await fetcher.read_range(url, missing.offset, length)
-        self._left_bytes -= len(part.data)
-        self._parts.append((missing.offset, part.data))
+    async def fetch(self, url: str, fetcher: Fetcher, missing: _RangeMissingError) -> None:
+        length = min(max(missing.length, _MIN_RANGE_BYTES), self.size_bytes - missing.offset)
+        if length > self._remaining_bytes:
+            raise FetchError("its metadata is too large to fetch")
+        fetched = await fetcher.read_range(url, missing.offset, length)
+        self._remaining_bytes -= len(fetched.data)
+        self._ranges.append((missing.offset, fetched.data))

@@ -15,7 +15,8 @@ from piapi_mcp.errors import InputRejectedError, ResultError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.fetch import Fetcher
 from piapi_mcp.media.image import probe_image
-from piapi_mcp.media.sources import LocalFiles, MediaFile
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaFile
 from piapi_mcp.media.video import probe_video
 from piapi_mcp.piapi.catalog import IMAGE_UPSCALE, MIDJOURNEY_UPSCALE, RESULTS_KEPT_DAYS, VIDEO_UPSCALE
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask

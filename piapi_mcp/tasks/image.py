@@ -8,7 +8,7 @@ from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.image import ImageFacts, probe_image
 from piapi_mcp.media.sources import MediaAccess, MediaUrl
-from piapi_mcp.media.url_probe import NotChecked, probe_image_url
+from piapi_mcp.media.url_probe import NotProbed, probe_image_url
 from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale
 from piapi_mcp.piapi.client import TaskConfig
 from piapi_mcp.tasks.pricing import Quote, quote_image
@@ -49,7 +49,7 @@ class ImageUpscale:
 
     async def _request_for_url(self, source: MediaUrl, config: TaskConfig, access: MediaAccess) -> TaskRequest:
         facts = await probe_image_url(source, access.fetcher)
-        if isinstance(facts, NotChecked):
+        if isinstance(facts, NotProbed):
             note = (
                 f"The image at the URL was not checked here ({facts.reason}): PiAPI checks it, its size is the price."
             )

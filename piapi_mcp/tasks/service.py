@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from piapi_mcp.errors import BudgetError, InputRejectedError, LedgerError, PiAPIError
 from piapi_mcp.ledger.ledger import Ledger
 from piapi_mcp.ledger.sqlite import SQLiteLedger
+from piapi_mcp.media.decoder import make_preview
 from piapi_mcp.media.fetch import Fetcher
-from piapi_mcp.media.preview import make_preview
-from piapi_mcp.media.sources import LocalFiles, MediaAccess
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaAccess
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
 from piapi_mcp.piapi.retry import Sleep

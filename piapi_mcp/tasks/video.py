@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.sources import MediaAccess, MediaFile, MediaUrl
-from piapi_mcp.media.url_probe import NotChecked, probe_video_url
+from piapi_mcp.media.url_probe import NotProbed, probe_video_url
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.piapi.catalog import VIDEO_LIMITS, VIDEO_UPSCALE
 from piapi_mcp.piapi.client import TaskConfig
@@ -55,7 +55,7 @@ class VideoUpscale:
 async def _request_for_url(source: MediaUrl, config: TaskConfig, access: MediaAccess) -> TaskRequest:
     facts = await probe_video_url(source, access.fetcher)
     summary = f"video at {quote(source.url)}"
-    if isinstance(facts, NotChecked):
+    if isinstance(facts, NotProbed):
         note = f"The video at the URL was not checked here ({facts.reason}): PiAPI checks it, its frames are the price."
         price = Quote(unknown_because="its frames could not be counted from here", notes=(note,))
     else:

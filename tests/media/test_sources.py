@@ -1,6 +1,12 @@
+"""Sources are opened in every form that callers use; anything else is refused with the accepted forms."""
+
+import asyncio
 import base64
+import gc
 import hashlib
 import os
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -8,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piapi_mcp.errors import InputRejectedError, SettingsError
-from piapi_mcp.formatting import quote
-from piapi_mcp.media.sources import LocalFiles, MediaFile, MediaUrl, open_source
+from piapi_mcp.errors import InputRejectedError
+from piapi_mcp.media.fetch import Fetcher
+from piapi_mcp.media.local_files import LocalFiles
+from piapi_mcp.media.sources import MediaAccess, MediaFile, MediaUrl, open_source
 
 DATA = bytes(range(256)) * 4
 LIMIT = 10_000
@@ -87,73 +94,11 @@ def test_a_link_that_cannot_be_fetched_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "clip.mp4", "../clip.mp4", "ftp://example.com/a.mp4", "javascript:alert(1)", "abc"]
 )
-def test_anything_else_is_refused_with_what_can_be_used(text: str, tmp_path: Path) -> None:
+def test_anything_else_is_refused_with_the_accepted_forms(text: str, tmp_path: Path) -> None:
     assert refusal(text, tmp_path) == (
-        f'video="{text}" is none of what can be used: a full path, an http or https URL, a data URI, or base64. '
-        "Nothing was submitted; call again with one."
+        f'video="{text}" is not a source that can be used: a full path, an http or https URL, a data URI, or base64. '
+        "Nothing was submitted; call again with one of these."
     )
-
-
-def test_a_missing_file_is_answered_with_near_names_of_media(clip: Path) -> None:
-    for name in ("my clap.txt", ".my clip.mp4", "unlike.mp4"):
-        (clip.parent / name).touch()
-    path = clip.with_name("my_clip.mp4")
-    assert refusal(str(path), clip.parent) == (
-        f'video={quote(path)} does not exist. Near names there: "my clip.mp4". '
-        "Nothing was submitted; call again with the full path of a file."
-    )
-
-
-def test_names_outside_the_allowed_folders_are_not_told(clip: Path) -> None:
-    """The missing folder itself is allowed, the one around it is not."""
-    missing = clip.with_name("my clip.mp")
-    assert "Near names" not in refusal(str(missing), missing)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("~nobody-of-that-name/a.mp4", "it is no valid path"),
-        ("file:///a%00b.mp4", "it is no full path on this system"),
-        ("file://server/share/a.mp4", "it lies on another machine"),
-        ("file:a.mp4", "it is no full path on this system"),
-        ("/\ud800.mp4", "it is no valid path"),
-        ("/" + "a" * 300 + "/a.mp4", "File name too long"),
-        *([] if os.name == "nt" else [(r"C:\clips\a.mp4", "it is no full path on this system")]),
-    ],
-)
-def test_what_is_no_path_here_is_refused_with_the_reason(text: str, why: str) -> None:
-    assert refusal(text, Path("/")) == (
-        f"video={quote(text)} cannot be read ({why}). Nothing was submitted; call again with another file."
-    )
-
-
-def test_a_circle_of_links_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").symlink_to(tmp_path / "b.mp4")
-    (tmp_path / "b.mp4").symlink_to(tmp_path / "a.mp4")
-    assert "Nothing was submitted" in refusal(str(tmp_path / "a.mp4"), tmp_path)
-
-
-def test_a_file_outside_the_allowed_folders_is_refused_and_not_looked_for(clip: Path, tmp_path: Path) -> None:
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    (inside / "link.mp4").symlink_to(clip)
-    for path in (clip, inside / "link.mp4", inside / ".." / clip.name, tmp_path / "missing.mp4"):
-        assert "lies outside the folders that may be read" in refusal(str(path), inside)
-
-
-def test_hidden_folders_are_closed_unless_they_were_opened(tmp_path: Path) -> None:
-    home = LocalFiles((tmp_path,), hidden=False)
-    assert home.allow(tmp_path / "a" / "b.mp4")
-    assert not home.allow(tmp_path / ".ssh" / "id")
-    assert LocalFiles.below(str(tmp_path / ".cache")).allow(tmp_path.resolve() / ".cache" / "b.mp4")
-
-
-def test_the_home_folder_is_open_by_default_and_nothing_where_nothing_is_named() -> None:
-    assert LocalFiles.below(None) == LocalFiles((Path.home().resolve(),), hidden=False)
-    assert LocalFiles.below("") == LocalFiles(())
-    with pytest.raises(SettingsError, match="set PIAPI_ALLOWED_DIRS"):
-        LocalFiles.below("~nobody-of-that-name/clips")
 
 
 def test_without_local_files_a_path_is_refused(clip: Path) -> None:
@@ -162,32 +107,20 @@ def test_without_local_files_a_path_is_refused(clip: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, make: object) -> None:
-    path = tmp_path / "thing.mp4"
-    assert callable(make)
-    make(path)
-    assert "is no file" in refusal(str(path), tmp_path)
-
-
-def test_a_device_is_refused() -> None:
-    assert "is no file" in refusal("/dev/zero", Path("/dev"))
-
-
-def test_what_is_too_large_is_not_read(clip: Path) -> None:
+def test_a_source_that_is_too_large_is_not_read(clip: Path) -> None:
     expected = "Nothing was submitted; make the file smaller first."
     assert refusal(str(clip), clip.parent, max_bytes=100).endswith(expected)
     assert refusal(base64.b64encode(DATA).decode(), max_bytes=100).endswith(expected)
 
 
-async def test_a_file_that_changes_under_our_hands_is_not_sent(clip: Path) -> None:
+async def test_a_file_that_changes_while_it_is_sent_is_not_submitted(clip: Path) -> None:
     with opened(str(clip), clip.parent) as media:
         os.truncate(clip, 100)
-        with pytest.raises(InputRejectedError, match="was changed while it was being sent"):
+        with pytest.raises(InputRejectedError, match="changed while it was being sent"):
             _ = [block async for block in media.base64_blocks()]
 
 
-def test_what_is_a_byte_too_large_looks_too_large() -> None:
+def test_a_source_one_byte_too_large_also_looks_too_large() -> None:
     limit = 3 << 20
     assert refusal(base64.b64encode(bytes(limit + 1)).decode(), max_bytes=limit) == (
         "video is 3.01 MB; PiAPI accepts at most 3 MB. Nothing was submitted; make the file smaller first."
@@ -206,9 +139,46 @@ def test_a_data_uri_without_base64_is_refused(uri: str) -> None:
 @pytest.mark.parametrize("text", ["A" * 65, "AA==" * 20, "A" * 64 + "é" * 4, "data:;base64,A"])
 def test_broken_base64_is_refused(text: str) -> None:
     assert refusal(("A" * 4096 if "é" in text else "") + text) == (
-        "video is no valid base64. Nothing was submitted; call again with a full path, an http or https URL, "
+        "video is not valid base64. Nothing was submitted; call again with a full path, an http or https URL, "
         "a data URI, or base64."
     )
+
+
+@dataclass(frozen=True)
+class SlowFiles(LocalFiles):
+    """Files below the allowed folders, on a disk that answers only once the test says so."""
+
+    is_asked: threading.Event = field(default_factory=threading.Event)
+    answers: threading.Event = field(default_factory=threading.Event)
+
+    def allow(self, path: Path) -> bool:
+        self.is_asked.set()
+        return self.answers.wait(10) and super().allow(path)
+
+
+async def test_access_opens_files_and_links(clip: Path) -> None:
+    access = MediaAccess(LocalFiles((clip.parent,)), Fetcher())
+    media = await access.open(str(clip), argument="video", max_bytes=LIMIT)
+    assert isinstance(media, MediaFile)
+    with media:
+        assert media.read_at(0, LIMIT) == DATA
+    url = "https://example.com/a.mp4"
+    assert await access.open(url, argument="video", max_bytes=LIMIT) == MediaUrl(url)
+    with pytest.raises(InputRejectedError, match="this server reads none"):
+        await MediaAccess(None, Fetcher()).open(str(clip), argument="video", max_bytes=LIMIT)
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_file_open(clip: Path) -> None:
+    """An unclosed file would fail the test by its ResourceWarning."""
+    files = SlowFiles((clip.parent,))
+    opening = asyncio.ensure_future(MediaAccess(files, Fetcher()).open(str(clip), argument="video", max_bytes=LIMIT))
+    assert await asyncio.to_thread(files.is_asked.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    files.answers.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    gc.collect()
 
 
 @given(st.text(max_size=200), st.sampled_from(["", "/", "~", "file://", "data:", "data:;base64,", "http://", "C:\\"]))

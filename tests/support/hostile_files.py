@@ -1,16 +1,15 @@
-"""Files made to hurt: bombs, lies, truncations, and things that are no files.
+"""Hostile files: bombs, false headers, truncated files, and names that are not regular files.
 
-Handed to the service by the tests, and by `benchmarks/hostile.py`, which prints what each got, and at what cost.
+The tests submit each of them, and so does `benchmarks/hostile.py`, which prints the answer and what it cost.
 """
 
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from tests.support.media_files import make_clip, make_image
+from tests.support.media_files import make_clip, make_image, make_raw_png
 
 Kind = Literal["video", "image"]
 
@@ -20,18 +19,9 @@ def _box(kind: bytes, content: bytes) -> bytes:
 
 
 def _patched(clip: bytes, box: bytes, offset: int, content: bytes) -> bytes:
-    """Return *clip* with *content* written at *offset* behind the name of its last *box*."""
+    """Return *clip* with *content* written *offset* bytes after the name of its last *box*."""
     at = clip.rindex(box) + 4 + offset
     return clip[:at] + content + clip[at + len(content) :]
-
-
-def _png(width: int, height: int, data: bytes) -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
 def _write(content: Callable[[], bytes]) -> Callable[[Path], None]:
@@ -77,7 +67,7 @@ HOSTILE: dict[str, tuple[Kind, Callable[[Path], None]]] = {
     "a folder": ("video", lambda path: path.mkdir()),
     "a link to a device": ("video", lambda path: path.symlink_to("/dev/zero")),
     "a link to a file outside": ("video", lambda path: path.symlink_to("/etc/passwd")),
-    "an image of 50000x50000 px": ("image", _write(lambda: _png(50_000, 50_000, bytes(1 << 20)))),
+    "an image of 50000x50000 px": ("image", _write(lambda: make_raw_png(50_000, 50_000, bytes(1 << 20)))),
     "an image cut off": ("image", _write(lambda: make_image(image_format="JPEG")[:-40])),
     "a web page named .png": ("image", _write(lambda: b"<html><script>alert(1)</script></html>")),
     "an SVG named .png": ("image", _write(lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>')),

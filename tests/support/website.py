@@ -1,4 +1,4 @@
-"""A web server that does what a test tells it to, on loopback."""
+"""A web server on loopback whose pages a test defines."""
 
 import re
 import threading
@@ -12,31 +12,31 @@ Page = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Website:
-    """What it serves, and what was asked of it."""
+    """Its pages, and the requests that it received."""
 
     origin: str
     pages: dict[str, Page] = field(default_factory=dict[str, Page])
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list[tuple[str, dict[str, str]]])
     """Path and headers (names in lower case) of each request."""
     over: threading.Event = field(default_factory=threading.Event)
-    """Set when the test is over; pages that keep a client waiting wait for it."""
+    """Set at the end of the test; pages that keep a client waiting wait for it."""
 
     def serve(self, path: str, data: bytes, *, content_type: str = "video/mp4", ranges: bool = True) -> str:
-        """Serve a file, in parts where asked for, and return its URL."""
+        """Serve a file, by default with range requests, and return its URL."""
 
         def page(request: BaseHTTPRequestHandler) -> None:
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
-            part = data[int(wanted[1]) : int(wanted[2]) + 1] if wanted and ranges else data
+            requested = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
+            part = data[int(requested[1]) : int(requested[2]) + 1] if requested and ranges else data
             headers = {"Content-Type": content_type, "Content-Length": str(len(part))}
-            if wanted and ranges:
-                headers["Content-Range"] = f"bytes {wanted[1]}-{int(wanted[1]) + len(part) - 1}/{len(data)}"
-            answer(request, 206 if wanted and ranges else 200, headers, part)
+            if requested and ranges:
+                headers["Content-Range"] = f"bytes {requested[1]}-{int(requested[1]) + len(part) - 1}/{len(data)}"
+            answer(request, 206 if requested and ranges else 200, headers, part)
 
         self.pages[path] = page
         return self.origin + path
 
     def reply(self, path: str, status: int, headers: dict[str, str], body: bytes = b"") -> str:
-        """Serve one answer, whatever is asked, and return its URL."""
+        """Serve one response to every request, and return its URL."""
         self.pages[path] = lambda request: answer(request, status, headers, body)
         return self.origin + path
 
@@ -59,7 +59,7 @@ def open_website() -> Generator[Website]:
             try:
                 here.pages[self.path](self)
             except ConnectionError:
-                return  # the client has seen enough
+                return  # the client closed the connection early
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- as above
             del format, args
