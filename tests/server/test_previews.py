@@ -1,4 +1,4 @@
-"""The small image beside a finished task."""
+"""The preview that comes with a finished task."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ def previews(result: CallToolResult) -> list[ImageContent]:
     return [part for part in result.content if isinstance(part, ImageContent)]
 
 
-async def test_a_finished_image_is_shown_small(settings: Settings) -> None:
+async def test_a_finished_image_has_a_small_preview(settings: Settings) -> None:
     async with Client(build_server(settings)) as client:
         (preview,) = previews(await client.call_tool("get_task", {"task_id": GRID}))
     data = base64.b64decode(preview.data)
@@ -33,7 +33,7 @@ async def test_a_finished_image_is_shown_small(settings: Settings) -> None:
     assert len(data) <= 60_000
 
 
-async def test_a_finished_video_shows_its_first_frame(
+async def test_a_finished_video_has_its_first_frame_as_preview(
     settings: Settings, sandbox: SandboxControl, tmp_path: Path
 ) -> None:
     sandbox.set(does_work=True)
@@ -54,7 +54,9 @@ async def test_a_finished_video_shows_its_first_frame(
         pytest.param({}, {"previews": False}, id="by-the-operator"),
     ],
 )
-async def test_it_can_be_turned_off(settings: Settings, arguments: dict[str, Any], changed: dict[str, Any]) -> None:
+async def test_previews_can_be_turned_off(
+    settings: Settings, arguments: dict[str, Any], changed: dict[str, Any]
+) -> None:
     async with Client(build_server(settings.model_copy(update=changed))) as client:
         assert previews(await client.call_tool("get_task", {"task_id": GRID} | arguments)) == []
 
@@ -68,7 +70,9 @@ async def test_it_can_be_turned_off(settings: Settings, arguments: dict[str, Any
         pytest.param({"kind": "delay", "delay_s": 60}, id="too-slow"),
     ],
 )
-async def test_its_failure_fails_nothing(settings: Settings, sandbox: SandboxControl, fault: dict[str, Any]) -> None:
+async def test_a_preview_that_cannot_be_made_does_not_fail_the_call(
+    settings: Settings, sandbox: SandboxControl, fault: dict[str, Any]
+) -> None:
     sandbox.fault("result", **fault)
     async with Client(build_server(settings)) as client:
         result = await client.call_tool("get_task", {"task_id": GRID})
