@@ -1,5 +1,6 @@
 """What most tests need: a sandbox in place of PiAPI, settings that lead to it, and a server over HTTP."""
 
+import math
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -13,14 +14,14 @@ from piapi_mcp.settings import Settings
 from tests.support.http_server import HttpServer, run_shared_server
 from tests.support.stdio_server import KEY
 
-WORKERS_PER_CORE = 2
-"""Many tests wait for subprocesses and polls, so two workers keep a core busy."""
+WORKERS_PER_CORE = 1.5
+"""A third of the time, a test waits for a poll or for another process."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `--numprocesses auto` starts."""
-    return WORKERS_PER_CORE * (os.cpu_count() or 1)
+    return math.ceil(WORKERS_PER_CORE * (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +64,8 @@ def settings(base_url: str, tmp_path: Path) -> Settings:
 def _session_http_server(
     sandbox_server: SandboxServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[HttpServer]:
-    with run_shared_server(sandbox_server.base_url, tmp_path_factory.mktemp("http-server")) as server:
+    folder = tmp_path_factory.mktemp("http-server")
+    with run_shared_server(sandbox_server.base_url, folder, PIAPI_ALLOWED_DIRS="/") as server:
         yield server
 
 

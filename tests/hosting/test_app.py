@@ -86,13 +86,15 @@ async def test_keys_share_nothing(http_server: HttpServer, own_key: str, sandbox
     assert len(sandbox.tasks()) == 2
 
 
-async def test_local_files_cannot_be_read_over_http(settings: Settings, sandbox: SandboxControl) -> None:
-    with run_server(settings, PIAPI_API_KEY=KEY, PIAPI_ALLOWED_DIRS="/") as server:
-        async with connect(server.url, "streamable-http", "auto") as client:
-            result = await client.call_tool("video_upscale", {"video": "/etc/passwd"})
+async def test_local_files_cannot_be_read_over_http(
+    http_server: HttpServer, own_key: str, sandbox: SandboxControl
+) -> None:
+    """Not even those that PIAPI_ALLOWED_DIRS allows, which this server has set to `/`."""
+    async with connect(http_server.url, "streamable-http", "auto", x_api_key=own_key) as client:
+        result = await client.call_tool("video_upscale", {"video": "/etc/passwd"})
     assert result.is_error
     assert "this server reads none" in str(result.content)
-    assert sandbox.requests() == []
+    assert sandbox.requests("create") == []
 
 
 def test_the_servers_own_key_is_used_only_with_the_access_token(settings: Settings) -> None:

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mcp import Client
 from mcp.types import CallToolResult, ImageContent
@@ -16,7 +17,13 @@ from piapi_mcp.server.build import build_server
 from piapi_mcp.settings import Settings
 from tests.support.media_files import make_clip
 
-GRID = Sample("6", is_grid=True).task_id
+GRID = Sample("6", is_grid=True)
+
+
+@pytest.fixture(autouse=True)
+def drawn_grid(base_url: str) -> None:
+    """Let the sandbox draw the grid before the time for a preview runs."""
+    httpx.get(f"{base_url}/results/{GRID.file_name}", trust_env=False, timeout=60).raise_for_status()
 
 
 def previews(result: CallToolResult) -> list[ImageContent]:
@@ -26,7 +33,7 @@ def previews(result: CallToolResult) -> list[ImageContent]:
 
 async def test_a_finished_image_has_a_small_preview(settings: Settings) -> None:
     async with Client(build_server(settings)) as client:
-        (preview,) = previews(await client.call_tool("get_task", {"task_id": GRID}))
+        (preview,) = previews(await client.call_tool("get_task", {"task_id": GRID.task_id}))
     data = base64.b64decode(preview.data)
     with Image.open(io.BytesIO(data)) as image:
         assert (preview.mime_type, image.format, max(image.size)) == ("image/jpeg", "JPEG", 512)
@@ -58,7 +65,7 @@ async def test_previews_can_be_turned_off(
     settings: Settings, arguments: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     async with Client(build_server(settings.model_copy(update=changed))) as client:
-        assert previews(await client.call_tool("get_task", {"task_id": GRID} | arguments)) == []
+        assert previews(await client.call_tool("get_task", {"task_id": GRID.task_id} | arguments)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ async def test_a_preview_that_cannot_be_made_does_not_fail_the_call(
 ) -> None:
     sandbox.fault("result", **fault)
     async with Client(build_server(settings)) as client:
-        result = await client.call_tool("get_task", {"task_id": GRID})
+        result = await client.call_tool("get_task", {"task_id": GRID.task_id})
     assert previews(result) == []
     assert result.structured_content is not None
     assert result.structured_content["status"] == "completed"
