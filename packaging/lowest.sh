@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests with the lowest versions of the direct dependencies that pyproject.toml allows.
+# Runs the tests with the lowest versions of the direct dependencies that pyproject.toml allows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rm -rf .lowest
