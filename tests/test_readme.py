@@ -1,4 +1,4 @@
-"""What the README and the documents say, against what the code does."""
+"""Compares what the README and the documents say with what the code does."""
 
 import inspect
 import json
@@ -25,8 +25,8 @@ BLOCKS = [
         re.findall(r"^```(\w+)\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
     )
 ]
-# Commands of others, and those that other tests and the gate run as they stand.
-OTHERS = (
+# Commands of other programs, and commands that other tests or .ci/run execute.
+FOREIGN_COMMANDS = (
     "uv tool install ",
     "docker ",
     "pip install ",
@@ -38,21 +38,21 @@ OTHERS = (
 
 
 def column(title: str, number: int) -> list[str]:
-    """Return what is set in code in a column of the table below the heading *title*."""
+    """Return what is marked as code in a column of the table below the heading *title*."""
     section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:-1] for row in section.splitlines() if row.startswith("|")][2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row[number])]
 
 
-def test_the_tools_are_those_of_the_server() -> None:
+def test_the_table_of_tools_names_the_tools_of_the_server() -> None:
     assert column("Tools", 0) == [tool.name for tool in build_tools()]
 
 
-def test_the_settings_are_those_that_are_read() -> None:
+def test_the_table_of_settings_names_the_settings_that_are_read() -> None:
     assert column("Settings", 0) == [field.alias for field in Settings.model_fields.values()]
 
 
-def test_the_figures_are_those_of_the_catalog() -> None:
+def test_prices_and_limits_are_those_of_the_catalog() -> None:
     limits = VIDEO_LIMITS
     assert f"${IMAGE_USD_PER_MEGAPIXEL} a megapixel" in README
     assert f"{IMAGE_LIMITS.max_side_px} px a side" in README
@@ -62,13 +62,13 @@ def test_the_figures_are_those_of_the_catalog() -> None:
     assert f"{limits.max_bytes >> 20} MB" in README
 
 
-def test_it_stays_short() -> None:
+def test_it_has_at_most_200_lines() -> None:
     assert len(README.splitlines()) <= 200
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)
-def test_every_block_of_code_is_sound(kind: str, text: str) -> None:
-    """Configurations parse; commands of ours are taken by the command line; the rest is known and run elsewhere."""
+def test_every_code_block_is_valid(kind: str, text: str) -> None:
+    """Configurations parse, the command line accepts our commands, and other commands are expected ones."""
     if kind == "json":
         json.loads(text)
     elif kind == "toml":
@@ -85,11 +85,11 @@ def check_command(line: str) -> None:
     if words[:1] == ["piapi-mcp"]:
         build_parser().parse_args(words[1:])
     else:
-        assert not words or " ".join(words).startswith(OTHERS), line
+        assert not words or " ".join(words).startswith(FOREIGN_COMMANDS), line
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_every_link_to_a_file_has_a_target(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
 

@@ -1,7 +1,6 @@
 """`piapi-mcp doctor` as a person runs it, with everything in order and with everything wrong."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +10,13 @@ import pytest
 
 from piapi_mcp import __version__
 from piapi_mcp.settings import Settings
-from tests.support.stdio_server import KEY
+from tests.support.stdio_server import KEY, inherited_environment
 
 COMMAND = [sys.executable, "-m", "piapi_mcp", "doctor"]
 
 
 def examine(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), **settings}
+    env = inherited_environment() | {"HOME": str(home)} | settings
     return subprocess.run(
         [*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False, cwd=home
     )

@@ -12,7 +12,7 @@ import pytest
 
 from piapi_mcp.commands.clients import CLIENTS, find_client
 from tests.support.messages import INITIALIZE
-from tests.support.stdio_server import KEY, exchange
+from tests.support.stdio_server import KEY, exchange, inherited_environment
 
 NAMES = [client.name for client in CLIENTS]
 IN_JSON = [name for name in NAMES if name != "codex"]
@@ -23,7 +23,7 @@ def run(home: Path, *arguments: str, status: int = 0, **env: str) -> str:
     """Run the command in *home* and return what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "piapi_mcp", "install", *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": str(home), **env},
+        env=inherited_environment() | {"HOME": str(home)} | env,
         cwd=home,
         capture_output=True,
         text=True,

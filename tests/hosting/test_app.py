@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from piapi_mcp.errors import SettingsError
-from piapi_mcp.hosting.app import check_exposure
+from piapi_mcp.hosting.app import check_exposure, is_loopback
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES
 from piapi_mcp.sandbox.server import SandboxServer
@@ -163,6 +163,11 @@ def test_a_server_that_strangers_could_misuse_is_refused(environ: dict[str, str]
     with pytest.raises(SettingsError) as caught:
         check_exposure(Settings.from_env(environ), ALL_ADDRESSES)
     assert str(caught.value) == text
+
+
+def test_only_loopback_addresses_count_as_this_machine() -> None:
+    hosts = ("127.0.0.1", "::1", "localhost", "10.0.0.1", ALL_ADDRESSES, "mcp.example.com")
+    assert [host for host in hosts if is_loopback(host)] == ["127.0.0.1", "::1", "localhost"]
 
 
 def test_a_server_that_strangers_could_misuse_does_not_start(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from piapi_mcp.errors import SettingsError
 from piapi_mcp.hosting.app import create_app
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.settings import Settings
+from tests.support import stdio_server
 from tests.support.http_server import Era, HttpServer, call_tool, connect, environment, post, run_server
 from tests.support.messages import ACCEPT, INITIALIZE
 from tests.support.stdio_server import KEY, UPSCALE_ARGUMENTS
@@ -90,6 +91,18 @@ def test_the_factory_refuses_to_spend_its_key_for_anybody(monkeypatch: pytest.Mo
     monkeypatch.setenv("PIAPI_API_KEY", KEY)
     with pytest.raises(SettingsError, match=r"^Served from here anybody who can connect could spend PIAPI_API_KEY\."):
         create_app()
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [*stdio_server.COMMAND, "--transport", "streamable-http", "--port", str(port)]
+        done = subprocess.run(
+            command, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"piapi-mcp: 127.0.0.1:{port} cannot be listened on (")
+    assert done.stderr.endswith("Choose another --host or --port.\n")
 
 
 def test_requests_that_are_too_large_are_refused_unread(http_server: HttpServer) -> None:
