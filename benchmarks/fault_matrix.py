@@ -1,8 +1,8 @@
-"""Run every fault at every step for every paid tool, and write the table of what came of it.
+"""Run every fault at every step for every paid tool, and write the table of what was bought and answered.
 
     python -m benchmarks.fault_matrix
 
-The tests hold the table that is committed beside this file.
+Run from the checkout. The table is written beside this file, where it is committed and the tests compare with it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ TABLE = Path(__file__).with_suffix(".md")
 
 
 def main() -> int:
-    """Run all cells, write and print the table, and return 0 if nothing was lost or doubled."""
+    """Run all cells, write and print the table, and return 0 if nothing was bought twice or lost."""
     rows: list[tuple[str, ...]] = []
     with SandboxServer() as server:
         control = SandboxControl(server.base_url)

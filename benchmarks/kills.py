@@ -1,6 +1,8 @@
-"""Kill a real server at random moments of a submission, ask a new one for the same, and count what came of it.
+"""Kill a real server at random moments of a submission, repeat the call to a new one, and count what was bought.
 
-python -m benchmarks.kills [KILLS]
+    python -m benchmarks.kills [KILLS]
+
+Run from the checkout. Prints the counts; the exit status is 1 if a task was bought twice or lost.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ LATEST_S = 0.45
 
 
 def main() -> int:
-    """Kill, count, print, and return 0 if nothing was lost or doubled."""
+    """Kill, count, print, and return 0 if nothing was bought twice or lost."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     outcomes: list[Outcome] = []
     with SandboxServer() as server:

@@ -1,10 +1,10 @@
-"""What looking at a task costs over Streamable HTTP, against a bare tool of the SDK that asks PiAPI the same.
+"""Measure what `get_task` costs over Streamable HTTP, against a minimal tool on the same SDK that reads the same task.
 
     python -m benchmarks.over_http [CALLS]
 
-Both servers run in processes of their own, against one sandbox; calls go to them in turn, over 1 and over 32
-connections. Then 20,000 calls and 500 waits at once go to ours, and its memory is read. Prints PASS or FAIL for each
-target.
+Run from the checkout. Both servers run in processes of their own, against one sandbox; calls go to them in turn, over 1
+and over 32 connections. Then this project's server gets 20,000 calls, for its memory, and 500 waits at once. Prints
+PASS or FAIL for each target.
 """
 
 import asyncio
@@ -17,39 +17,41 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import Sample
 from piapi_mcp.sandbox.server import SandboxServer
+from tests.support.messages import ACCEPT, MODERN, modern
 
 MAX_RATIO = 1.25
 MAX_GROWTH_MIB = 8
-"""Over the second half of the calls; what is kept at most (previews, callers) is reached in the first."""
+"""During the second half of the calls: the caches (previews, callers) are full after the first."""
 CALLS_FOR_MEMORY = 20_000
 WAITS, KEYS = 500, 10
 TASK_ID = Sample("6", is_grid=True).task_id
 
-BARE = """
+MINIMAL = """
 import os, httpx
 from mcp.server.mcpserver import MCPServer
-server = MCPServer("bare", log_level="WARNING")
+server = MCPServer("minimal", log_level="WARNING")
 http = httpx.AsyncClient(base_url=os.environ["PIAPI_BASE_URL"], headers={"x-api-key": "sandbox-bench"}, trust_env=False)
 @server.tool()
 async def get_task(task_id: str) -> dict:
-    "Look at a task."
+    "Read a task."
     return (await http.get(f"/api/v1/task/{task_id}")).json()
 import uvicorn, socket
 listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 listening.bind(("127.0.0.1", 0))
 listening.listen()
 import sys
-print(f"bare serves http://127.0.0.1:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
+print(f"minimal serves http://127.0.0.1:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
 app = server.streamable_http_app(stateless_http=True)
 uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
 """
-OURS = [sys.executable, "-m", "piapi_mcp", "--transport", "streamable-http", "--port", "0"]
+PIAPI_MCP = [sys.executable, "-m", "piapi_mcp", "--transport", "streamable-http", "--port", "0"]
 
 
 @contextmanager
@@ -71,34 +73,23 @@ def server(command: list[str], base_url: str, state: str) -> Generator[tuple[int
             process.terminate()
 
 
-def message(task_id: str, *, wait_s: float | None = 0) -> dict[str, object]:
+def get_task(task_id: str, **arguments: Any) -> dict[str, Any]:
     """Return a call of get_task, in the era without handshake."""
-    arguments = {"task_id": task_id} | ({} if wait_s is None else {"wait_seconds": wait_s, "preview": False})
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "benchmark", "version": "1"},
-    }
-    params = {"name": "get_task", "arguments": arguments, "_meta": meta}
-    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    return modern("tools/call", name="get_task", arguments={"task_id": task_id} | arguments)
 
 
-HEADERS = {
-    "accept": "application/json, text/event-stream",
-    "mcp-protocol-version": "2026-07-28",
-    "mcp-method": "tools/call",
-    "mcp-name": "get_task",
-}
+WITHOUT_WAIT: dict[str, Any] = {"wait_seconds": 0, "preview": False}
+HEADERS = ACCEPT | {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "get_task"}
 
 
-async def calls(url: str, count: int, connections: int, body: dict[str, object]) -> float:
+async def time_calls(url: str, count: int, connections: int, body: dict[str, Any]) -> float:
     """Make *count* calls over so many connections and return the seconds that they took."""
-    left = iter(range(count))
+    numbers = iter(range(count))
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx.AsyncClient(limits=limits, trust_env=False, timeout=60) as http:
 
         async def work() -> None:
-            for _ in left:
+            for _ in numbers:
                 reply = await http.post(url, json=body, headers=HEADERS)
                 if '"isError":true' in reply.raise_for_status().text or "completed" not in reply.text.lower():
                     raise RuntimeError(reply.text)
@@ -108,16 +99,14 @@ async def calls(url: str, count: int, connections: int, body: dict[str, object])
         return time.perf_counter() - started
 
 
-async def ratio(ours: str, bare: str, count: int, connections: int) -> float:
-    """Return how much longer a call of ours takes, as the median of rounds that go to both in turn."""
+async def compare(piapi_mcp_url: str, minimal_url: str, count: int, connections: int) -> float:
+    """Return how many times longer a call of this project's server takes: the median of rounds, calling in turn."""
     ratios: list[float] = []
+    bodies = {piapi_mcp_url: get_task(TASK_ID, **WITHOUT_WAIT), minimal_url: get_task(TASK_ID)}
     for number in range(9):
-        pair = [
-            (ours, message(TASK_ID)),
-            (bare, message(TASK_ID, wait_s=None)),
-        ]
-        took = {url: await calls(url, count, connections, body) for url, body in (pair if number % 2 else pair[::-1])}
-        ratios.append(took[ours] / took[bare])
+        urls = [piapi_mcp_url, minimal_url] if number % 2 else [minimal_url, piapi_mcp_url]
+        took_s = {url: await time_calls(url, count, connections, bodies[url]) for url in urls}
+        ratios.append(took_s[piapi_mcp_url] / took_s[minimal_url])
     return statistics.median(ratios)
 
 
@@ -127,21 +116,21 @@ def memory_mib(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-async def waits(url: str, base_url: str) -> tuple[float, int]:
-    """Let many calls wait at once; return how long after their tasks' end the last was answered, and how many were."""
+async def wait_at_once(url: str, base_url: str) -> tuple[float, int]:
+    """Let many calls wait at once; return how late the last was answered, in seconds, and how many got the result."""
     control = SandboxControl(base_url)
     control.set(polls=10_000, max_concurrent_tasks=WAITS, does_work=False)
     submitted: list[tuple[str, str]] = []
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=WAITS), trust_env=False, timeout=90) as http:
         for number in range(WAITS):
             key = {"x-api-key": f"sandbox-wait-{number % KEYS}"}
-            asked = {"model": "midjourney", "task_type": "upscale"}
-            asked_input = {"origin_task_id": TASK_ID, "index": str(number % 4 + 1)}
-            reply = await http.post(f"{base_url}/api/v1/task", json=asked | {"input": asked_input}, headers=key)
+            task_input = {"origin_task_id": TASK_ID, "index": str(number % 4 + 1)}
+            body = {"model": "midjourney", "task_type": "upscale", "input": task_input}
+            reply = await http.post(f"{base_url}/api/v1/task", json=body, headers=key)
             submitted.append((reply.json()["data"]["task_id"], key["x-api-key"]))
 
         async def wait(task_id: str, key: str) -> str:
-            body = message(task_id, wait_s=40)
+            body = get_task(task_id, wait_seconds=40, preview=False)
             return (await http.post(url, json=body, headers=HEADERS | {"x-api-key": key})).text
 
         waiting = [asyncio.create_task(wait(*task)) for task in submitted]
@@ -153,33 +142,34 @@ async def waits(url: str, base_url: str) -> tuple[float, int]:
     return time.perf_counter() - ended, sum('"status":"completed"' in answer.replace("\\", "") for answer in answers)
 
 
-def verdict(text: str, *, is_reached: bool) -> bool:
+def report(text: str, *, passed: bool) -> bool:
     """Print a figure with its verdict."""
-    print(f"{'PASS' if is_reached else 'FAIL'}  {text}")
-    return is_reached
+    print(f"{'PASS' if passed else 'FAIL'}  {text}")
+    return passed
 
 
 async def main(count: int) -> bool:
-    """Measure, and return whether every target is reached."""
+    """Measure, and return whether every target is met."""
     with ExitStack() as stack:
         base_url = stack.enter_context(SandboxServer()).base_url
         state = stack.enter_context(tempfile.TemporaryDirectory())
-        pid, ours = stack.enter_context(server(OURS, base_url, state))
-        _, bare = stack.enter_context(server([sys.executable, "-c", BARE], base_url, state))
+        pid, url = stack.enter_context(server(PIAPI_MCP, base_url, state))
+        _, minimal_url = stack.enter_context(server([sys.executable, "-c", MINIMAL], base_url, state))
         results: list[bool] = []
         for connections in (1, 32):
-            factor = await ratio(ours, bare, count, connections)
-            text = f"get_task over {connections} connections: {factor:.2f} x a bare tool (target {MAX_RATIO})"
-            results.append(verdict(text, is_reached=factor <= MAX_RATIO))
-        await calls(ours, CALLS_FOR_MEMORY // 2, 32, message(TASK_ID))
+            ratio = await compare(url, minimal_url, count, connections)
+            text = f"get_task over {connections} connections: {ratio:.2f} x a minimal tool (at most {MAX_RATIO})"
+            results.append(report(text, passed=ratio <= MAX_RATIO))
+        body = get_task(TASK_ID, **WITHOUT_WAIT)
+        await time_calls(url, CALLS_FOR_MEMORY // 2, 32, body)
         half = memory_mib(pid)
-        await calls(ours, CALLS_FOR_MEMORY // 2, 32, message(TASK_ID))
+        await time_calls(url, CALLS_FOR_MEMORY // 2, 32, body)
         end = memory_mib(pid)
-        text = f"memory over {CALLS_FOR_MEMORY} calls: {half:.1f} MiB after half of them, {end:.1f} at the end"
-        results.append(verdict(text, is_reached=end - half <= MAX_GROWTH_MIB))
-        late_s, completed = await waits(ours, base_url)
-        text = f"{WAITS} waits at once: {completed} answered with the result, the last {late_s:.1f} s after the end"
-        results.append(verdict(text, is_reached=completed == WAITS))
+        text = f"memory over {CALLS_FOR_MEMORY} calls: {half:.1f} MiB after half of them, {end:.1f} MiB at the end"
+        results.append(report(text, passed=end - half <= MAX_GROWTH_MIB))
+        late_s, completed = await wait_at_once(url, base_url)
+        text = f"{WAITS} waits at once: {completed} answered with the result, the last {late_s:.1f} s late"
+        results.append(report(text, passed=completed == WAITS))
     return all(results)
 
 

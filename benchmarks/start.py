@@ -1,9 +1,9 @@
-"""What starting the server costs, against a server with one tool on the same SDK, run in turn.
+"""Measure what starting the server costs, against a server with one tool on the same SDK, started in turn.
 
     python -m benchmarks.start [RUNS]
 
-Prints medians of the CPU time and peak memory from the start of the process to the answer to `initialize`, what a
-model pays for reading the tools, and PASS or FAIL for each target.
+Run from the checkout, on Linux. Prints medians of the CPU time and peak memory from the start of the process to the
+answer to `initialize`, the bytes that a model reads for each tool, and PASS or FAIL for each target.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def echo(text: str) -> str:
     return text
 server.run("stdio")
 """
-OURS = "import sys; from piapi_mcp.cli import main; sys.argv = ['piapi-mcp']; main()"
+PIAPI_MCP = "import sys; from piapi_mcp.cli import main; sys.argv = ['piapi-mcp']; main()"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Start:
 
 
 def start(script: str) -> Start:
-    """Start *script*, shake hands, measure the process while it is idle, and end it."""
+    """Start *script*, initialize, measure the process while it is idle, and end it."""
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         if server.stdin is None or server.stdout is None:
             raise RuntimeError("no pipes")
@@ -82,10 +82,10 @@ async def tool_bytes() -> dict[str, int]:
 def main() -> int:
     """Measure, print, and return 0 if every target is met."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    for script in (OURS, ONE_TOOL):
-        start(script)  # warms up
-    pairs = [(start(OURS), start(ONE_TOOL)) for _ in range(runs)]
-    for name, index in (("ours", 0), ("one tool", 1)):
+    for script in (PIAPI_MCP, ONE_TOOL):
+        start(script)  # fills the caches
+    pairs = [(start(PIAPI_MCP), start(ONE_TOOL)) for _ in range(runs)]
+    for name, index in (("piapi-mcp", 0), ("one tool", 1)):
         cpu_ms = statistics.median(pair[index].cpu_ms for pair in pairs)
         memory_mib = statistics.median(pair[index].memory_mib for pair in pairs)
         print(f"{name}: {cpu_ms:.0f} ms CPU, {memory_mib:.1f} MiB (medians of {runs} starts)")

@@ -1,8 +1,8 @@
-"""How soon the end of a task is seen, how many looks that costs, and what the ledger adds to a submission.
+"""Measure how soon the end of a task is seen, how many polls that costs, and what the ledger adds to a submission.
 
     python -m benchmarks.waiting [--long]
 
-With --long also a task of a minute. Prints PASS or FAIL for each target.
+Run from the checkout. With --long, a task of a minute is measured too. Prints PASS or FAIL for each target.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from piapi_mcp.tasks.service import TaskService, open_service
 
 GRID = Sample("6", is_grid=True).task_id
 MAX_LATE_S = {3: 0.5, 60: 4.0}
-MAX_LOOKS = {3: 25, 60: 25}
+MAX_POLLS = {3: 25, 60: 25}
 MAX_LEDGER_MS = 5.0
 SUBMISSIONS = 60
 
@@ -40,43 +40,43 @@ def report(name: str, value: float, limit: float, unit: str) -> bool:
 
 
 async def wait_for_one(service: TaskService, control: SandboxControl, seconds: int) -> bool:
-    """Submit a task that takes *seconds*, wait for it as an agent does, and report lateness and looks."""
+    """Submit a task that takes *seconds*, wait for it as an agent does, and report lateness and polls."""
     control.reset(does_work=False, pending_s=seconds / 2, processing_s=seconds / 2)
     task = await service.submit(MidjourneyUpscale(GRID, "3"), SubmitOptions(allow_repeat=True))
-    looks_before = len(control.requests("read"))
+    polls_before = len(control.requests("read"))
     while task.status not in ("completed", "failed") and task.task_id:
         task = await service.get(task.task_id, wait_s=45)
     seen_at = time.time()
     if task.ended_at is None:
-        raise RuntimeError("the sandbox did not tell when the task ended")
+        raise RuntimeError("the sandbox did not say when the task ended")
     late_s = seen_at - task.ended_at.timestamp()
-    looks = len(control.requests("read")) - looks_before
+    polls = len(control.requests("read")) - polls_before
     late = report(f"a task of {seconds} s is seen done", late_s, MAX_LATE_S[seconds], "s late")
-    return report(f"a task of {seconds} s costs", looks, MAX_LOOKS[seconds], "polls") and late
+    return report(f"a task of {seconds} s costs", polls, MAX_POLLS[seconds], "polls") and late
 
 
 async def wait_for_many(service: TaskService, control: SandboxControl) -> bool:
-    """Let a hundred calls wait for one task, and report the looks against those of a single call."""
-    looks: list[int] = []
+    """Let a hundred calls wait for one task, and compare the polls with those of a single call."""
+    polls: list[int] = []
     for calls in (1, 100):
         control.reset(does_work=False, pending_s=1, processing_s=2)
         task = await service.submit(MidjourneyUpscale(GRID, "3"), SubmitOptions(allow_repeat=True))
         before = len(control.requests("read"))
         await asyncio.gather(*(service.get(task.task_id or "", wait_s=20) for _ in range(calls)))
-        looks.append(len(control.requests("read")) - before)
-    return report("100 calls that wait for one task cost, above one call", looks[1] - looks[0], 1, "polls")
+        polls.append(len(control.requests("read")) - before)
+    return report("100 calls that wait for one task cost, above one call", polls[1] - polls[0], 1, "polls")
 
 
 async def ledger_cost(base_url: str, folder: Path, control: SandboxControl, key: Any) -> bool:
-    """Report what writing it down adds to a submission, measured in turn with bare ones."""
+    """Report what the ledger adds to a submission, measured in turn with submissions without it."""
     control.reset(does_work=False, max_concurrent_tasks=10_000)
     client = PiAPIClient(key, base_url=base_url)
     ledger = SQLiteLedger(folder / "bench.sqlite3", identity="bench")
 
-    async def bare(_number: int) -> None:
+    async def without_ledger(_number: int) -> None:
         await client.create_task(MIDJOURNEY_UPSCALE, {"origin_task_id": GRID, "index": "3"})
 
-    async def written(number: int) -> None:
+    async def with_ledger(number: int) -> None:
         new = NewSubmission(f"{number}", "midjourney", "upscale", "bench", {}, None)
         claim = await ledger.claim(new, admit=lambda _spent_usd: None)
         if not isinstance(claim, New):
@@ -89,7 +89,7 @@ async def ledger_cost(base_url: str, folder: Path, control: SandboxControl, key:
         await work(number)
         return (time.perf_counter() - start) * 1000
 
-    pairs = [(await timed(written, number), await timed(bare, number)) for number in range(SUBMISSIONS)]
+    pairs = [(await timed(with_ledger, number), await timed(without_ledger, number)) for number in range(SUBMISSIONS)]
     await client.close()
     await ledger.close()
     print(f"      a submission takes {statistics.median(b for _, b in pairs):.1f} ms without the ledger (median)")
@@ -97,7 +97,7 @@ async def ledger_cost(base_url: str, folder: Path, control: SandboxControl, key:
 
 
 async def measure(base_url: str, folder: Path, lengths: list[int]) -> bool:
-    """Run everything and say whether every target is met."""
+    """Run everything and return whether every target is met."""
     environ = {"PIAPI_API_KEY": "sandbox-bench", "PIAPI_BASE_URL": base_url, "PIAPI_STATE_DIR": str(folder)}
     settings = Settings.from_env(environ)
     if settings.api_key is None:

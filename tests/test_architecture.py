@@ -1,6 +1,7 @@
-"""The rooms and who may import whom."""
+"""The structure of the package: what each room may import, how long a file may be, and where its tests are."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,11 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 
-# What the server takes from these rooms are types and constants, never what talks to the network or opens files.
+# The server may import only types and constants from these rooms, nothing that uses the network or opens files.
 TYPES_ONLY = {"piapi_mcp.piapi.catalog", "piapi_mcp.piapi.models"}
+
+MAX_LINES = 400
+TESTS = Path(__file__).parent
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -55,7 +59,7 @@ def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
     assert rooms <= MAY_IMPORT[room]
 
 
-def test_the_server_takes_only_types_from_piapi_and_media() -> None:
+def test_the_server_imports_only_types_from_piapi_and_media() -> None:
     taken = {name for path in MODULES if room_of(path) == "server" for name in imports_of(path)}
     below = {name.rsplit(".", 1)[0] for name in taken if name.split(".")[1] in ("piapi", "media")}
     assert below <= TYPES_ONLY
@@ -69,8 +73,21 @@ def test_nothing_heavy_is_imported_to_list_the_tools() -> None:
         "heavy = {'av', 'PIL', 'httpx', 'sqlite3', 'tomlkit', 'piapi_mcp.sandbox', 'piapi_mcp.media'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    # coverage.py would start in the process and import some of them itself.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_longer_than_its_limit() -> None:
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_the_folders_of_tests_are_named_after_the_rooms_that_they_test() -> None:
+    folders = {path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py") if path.parent != TESTS}
+    assert folders <= {room_of(path) for path in MODULES}
 
 
 def test_only_the_commands_print() -> None:

@@ -18,21 +18,21 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def column(title: str, number: int) -> list[str]:
-    """Return what is set in code in a column of the table below the heading *title*."""
+    """Return what is marked as code in a column of the table below the heading *title*."""
     section = README.partition(f"## {title}\n")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:-1] for row in section.splitlines() if row.startswith("|")][2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row[number])]
 
 
-def test_the_tools_are_those_of_the_server() -> None:
+def test_the_table_of_tools_names_the_tools_of_the_server() -> None:
     assert column("Tools", 0) == [tool.name for tool in build_tools()]
 
 
-def test_the_settings_are_those_that_are_read() -> None:
+def test_the_table_of_settings_names_the_settings_that_are_read() -> None:
     assert column("Settings", 0) == [field.alias for field in Settings.model_fields.values()]
 
 
-def test_the_figures_are_those_of_the_catalog() -> None:
+def test_prices_and_limits_are_those_of_the_catalog() -> None:
     limits = VIDEO_LIMITS
     assert f"${IMAGE_USD_PER_MEGAPIXEL} a megapixel" in README
     assert f"{IMAGE_LIMITS.max_side_px} px a side" in README

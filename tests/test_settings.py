@@ -70,25 +70,26 @@ def test_an_invalid_key_is_refused_without_being_shown() -> None:
         ),
     ],
 )
-def test_a_wrong_setting_says_what_is_allowed(name: str, value: str, text: str) -> None:
+def test_a_wrong_setting_is_refused_with_what_is_allowed(name: str, value: str, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({name: value})
     assert str(caught.value) == text
 
 
 @pytest.mark.parametrize("name", [field.alias for field in Settings.model_fields.values()])
-@pytest.mark.parametrize("value", ["?", "-1", "nan", "~nobody-known/x", "é", "http://", ",", "\x00"])
-def test_any_value_is_accepted_or_refused_with_our_text(name: str, value: str) -> None:
-    assert refusal_of({name: value}).startswith(name)
+def test_any_value_is_accepted_or_refused_with_the_name_of_its_setting(name: str) -> None:
+    values = ["?", "-1", "nan", "~nobody-known/x", "é", "http://", ",", "\x00"]
+    refusals = {value: refusal_of({name: value}) for value in values}
+    assert [value for value, refusal in refusals.items() if refusal and not refusal.startswith(name)] == []
 
 
-def refusal_of(environ: dict[str, str]) -> str:
-    """Return why *environ* is refused, or the names of its settings when it is accepted."""
+def refusal_of(environ: dict[str, str]) -> str | None:
+    """Return why *environ* is refused; None when it is accepted."""
     try:
         Settings.from_env(environ)
     except SettingsError as error:
         return str(error)
-    return " ".join(environ)
+    return None
 
 
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

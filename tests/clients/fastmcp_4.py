@@ -4,7 +4,7 @@ import asyncio
 
 from fastmcp import Client
 from fastmcp.client.transports import SSETransport, StdioTransport, StreamableHttpTransport
-from way import Answer, go, report, target
+from scenario import Answer, report, run_scenario, target
 
 
 async def main() -> None:
@@ -18,7 +18,7 @@ async def main() -> None:
         async def call(tool: str, arguments: Answer) -> Answer:
             return (await client.call_tool(tool, arguments)).structured_content or {}
 
-        result = await go(call, to["order"])
+        result = await run_scenario(call, to["request"])
         report(client.protocol_version or "?", result)
 
 

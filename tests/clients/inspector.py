@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from way import Answer, go, report, target
+from scenario import Answer, report, run_scenario, target
 
 TO = target()
 MODERN = ["--protocol-era", "modern"] if TO.get("era") == "modern" else []
@@ -32,4 +32,4 @@ async def call(tool: str, arguments: Answer) -> Answer:
 
 
 hello = inspect("--method", "initialize")
-report(str(hello.get("result", hello).get("protocolVersion", "?")), asyncio.run(go(call, TO["order"])))
+report(str(hello.get("result", hello).get("protocolVersion", "?")), asyncio.run(run_scenario(call, TO["request"])))

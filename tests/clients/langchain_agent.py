@@ -9,15 +9,15 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_mcp_adapters.client import MultiServerMCPClient
-from way import next_move, parse_answer, report, target
+from scenario import next_step, parse_answer, report, target
 
 NAMES = {"stdio": "stdio", "sse": "sse", "streamable-http": "streamable_http"}
 
 
 class ScriptedModel(BaseChatModel):
-    """Does what a sensible model would."""
+    """Calls the tools that a sensible model would call."""
 
-    order: dict[str, Any]
+    request: dict[str, Any]
 
     @property
     def _llm_type(self) -> str:
@@ -38,9 +38,9 @@ class ScriptedModel(BaseChatModel):
     ) -> ChatResult:
         del stop, run_manager
         last = messages[-1]
-        move = next_move(parse_answer(last.content) if isinstance(last, ToolMessage) else None, self.order)
-        calls = [{"name": move.tool, "args": move.arguments, "id": f"call-{len(messages)}"}] if move.tool else []
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=move.said, tool_calls=calls))])
+        step = next_step(parse_answer(last.content) if isinstance(last, ToolMessage) else None, self.request)
+        calls = [{"name": step.tool, "args": step.arguments, "id": f"call-{len(messages)}"}] if step.tool else []
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=step.text, tool_calls=calls))])
 
 
 async def main() -> None:
@@ -49,7 +49,7 @@ async def main() -> None:
     client = MultiServerMCPClient({"piapi": {"transport": NAMES[to["transport"]], **reach}})
     async with client.session("piapi", auto_initialize=False) as session:
         protocol = str((await session.initialize()).protocolVersion)
-    agent = create_agent(ScriptedModel(order=to["order"]), await client.get_tools())
+    agent = create_agent(ScriptedModel(request=to["request"]), await client.get_tools())
     state = await agent.ainvoke({"messages": [("user", "Upscale my image.")]})
     report(protocol, str(state["messages"][-1].content))
 

@@ -6,7 +6,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from way import Answer, go, report, target
+from scenario import Answer, report, run_scenario, target
 
 
 async def main() -> None:
@@ -22,7 +22,7 @@ async def main() -> None:
             result = await session.call_tool(tool, arguments)
             return result.structuredContent or {}
 
-        report(str(hello.protocolVersion), await go(call, to["order"]))
+        report(str(hello.protocolVersion), await run_scenario(call, to["request"]))
 
 
 asyncio.run(main())

@@ -4,7 +4,7 @@ import asyncio
 
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
-from way import Answer, go, report, target
+from scenario import Answer, report, run_scenario, target
 
 
 async def main() -> None:
@@ -19,7 +19,7 @@ async def main() -> None:
             result = await client.call_tool(tool, arguments)
             return result.structured_content or {}
 
-        result = await go(call, to["order"])
+        result = await run_scenario(call, to["request"])
         report(client.protocol_version, result)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from agents import Agent, Model, ModelResponse, Runner, Usage, set_tracing_disabled
 from agents.mcp import MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
-from way import next_move, parse_answer, report, target
+from scenario import next_step, parse_answer, report, target
 
 
 class ScriptedModel(Model):
-    """Does what a sensible model would."""
+    """Calls the tools that a sensible model would call."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
-        self._order = order
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
 
     async def get_response(
         self, system_instructions: Any, input: Any, model_settings: Any, tools: Any, *_rest: Any, **_more: Any
@@ -25,13 +25,13 @@ class ScriptedModel(Model):
             raise ValueError(tools)
         last = input[-1] if isinstance(input, list) else {}
         answered = isinstance(last, dict) and last.get("type") == "function_call_output"
-        move = next_move(parse_answer(last["output"]) if answered else None, self._order)
-        if move.tool:
+        step = next_step(parse_answer(last["output"]) if answered else None, self._request)
+        if step.tool:
             call_id = f"call-{len(input)}"
-            arguments = json.dumps(move.arguments)
-            item = ResponseFunctionToolCall(arguments=arguments, call_id=call_id, name=move.tool, type="function_call")
+            arguments = json.dumps(step.arguments)
+            item = ResponseFunctionToolCall(arguments=arguments, call_id=call_id, name=step.tool, type="function_call")
         else:
-            text = ResponseOutputText(text=move.said, type="output_text", annotations=[])
+            text = ResponseOutputText(text=step.text, type="output_text", annotations=[])
             item = ResponseOutputMessage(
                 id="said", content=[text], role="assistant", status="completed", type="message"
             )
@@ -52,7 +52,7 @@ async def main() -> None:
     to = target()
     set_tracing_disabled(disabled=True)
     async with connect(to) as server:
-        agent = Agent(name="upscaler", model=ScriptedModel(to["order"]), mcp_servers=[server])
+        agent = Agent(name="upscaler", model=ScriptedModel(to["request"]), mcp_servers=[server])
         result = await Runner.run(agent, "Upscale my image.", max_turns=30)
         protocol = getattr(server.session, "protocol_version", None)
         report(str(protocol or "?"), result.final_output)

@@ -9,7 +9,7 @@ from pydantic_ai import Agent
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from way import next_move, parse_answer, report, target
+from scenario import next_step, parse_answer, report, target
 
 
 def connect(to: dict[str, Any]) -> Client[Any]:
@@ -25,8 +25,8 @@ async def main() -> None:
         if not {"midjourney_upscale", "get_task"} <= {tool.name for tool in info.function_tools}:
             raise ValueError(info.function_tools)
         returned = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
-        move = next_move(parse_answer(returned[-1].content) if returned else None, to["order"])
-        return ModelResponse(parts=[ToolCallPart(move.tool, move.arguments) if move.tool else TextPart(move.said)])
+        step = next_step(parse_answer(returned[-1].content) if returned else None, to["request"])
+        return ModelResponse(parts=[ToolCallPart(step.tool, step.arguments) if step.tool else TextPart(step.text)])
 
     client = connect(to)
     agent = Agent(FunctionModel(decide), toolsets=[MCPToolset(client)])

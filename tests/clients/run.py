@@ -1,10 +1,10 @@
-"""Real clients against this checkout's server: each submits a task, looks until it has ended, and takes the result.
+"""Run real clients against this checkout's server: each submits a task, polls it, and gets the result.
 
     python tests/clients/run.py [NAME ...] [--environments DIR]
 
-PiAPI is played by the sandbox. Needs pip and npm; the clients are installed into environments of their own, which are
-kept and used again. Prints a table of clients and transports with the protocol version that was agreed on; the exit
-status is 1 if any way was not gone to its end.
+The sandbox stands in for PiAPI. Needs pip and npm; the clients are installed into environments of their own, which are
+kept for the next run. Prints a table of clients and transports with the protocol version that was agreed on; the exit
+status is 1 if a client did not get its result.
 """
 
 import argparse
@@ -43,28 +43,28 @@ NODE_PACKAGES = (
 
 @dataclass(frozen=True)
 class Client:
-    """One way of connecting."""
+    """A client, and how it connects."""
 
     name: str
     script: str
     environment: str
     transports: tuple[str, ...] = TRANSPORTS
-    more: dict[str, str] = field(default_factory=dict[str, str])
-    """What its script is told besides."""
-    bridge: bool = False
-    """Whether it reaches HTTP through mcp-remote, as a server over stdio."""
+    options: dict[str, str] = field(default_factory=dict[str, str])
+    """Passed to its script."""
+    uses_bridge: bool = False
+    """Whether it reaches HTTP through mcp-remote, which looks like a server over stdio."""
 
 
 CLIENTS = (
     Client("mcp 2.3", "mcp_2.py", "python-2"),
-    Client("mcp 2.3, older era", "mcp_2.py", "python-2", more={"era": "legacy"}),
+    Client("mcp 2.3, older era", "mcp_2.py", "python-2", options={"era": "legacy"}),
     Client("mcp 1.30", "mcp_1.py", "python-1"),
     Client("TypeScript SDK 1.32", "typescript_1.mjs", "node"),
-    Client("TypeScript client 2.4", "typescript_2.mjs", "node", more={"era": "auto"}),
-    Client("TypeScript client 2.4, as it comes", "typescript_2.mjs", "node"),
+    Client("TypeScript client 2.4", "typescript_2.mjs", "node", options={"era": "auto"}),
+    Client("TypeScript client 2.4, default era", "typescript_2.mjs", "node"),
     Client("inspector 2.12", "inspector.py", "node"),
-    Client("inspector 2.12, newer era", "inspector.py", "node", more={"era": "modern"}),
-    Client("mcp-remote 0.15", "mcp_1.py", "python-1", TRANSPORTS[1:], bridge=True),
+    Client("inspector 2.12, newer era", "inspector.py", "node", options={"era": "modern"}),
+    Client("mcp-remote 0.15", "mcp_1.py", "python-1", TRANSPORTS[1:], uses_bridge=True),
     Client("fastmcp 4.2", "fastmcp_4.py", "python-2"),
     Client("LangChain", "langchain_agent.py", "python-1"),
     Client("OpenAI Agents", "openai_agent.py", "python-2"),
@@ -76,16 +76,16 @@ EXAMPLES = {
     "openai_agents_agent.py": "python-2",
     "langchain_agent.py": "python-1",
 }
-"""The examples, and the environments that their frameworks are in."""
+"""The examples, each with the environment that has its framework."""
 
 
 def install_python(folder: Path, packages: tuple[str, ...]) -> None:
-    """Install *packages* into a virtual environment in *folder*, unless it is there."""
+    """Install *packages* into a virtual environment in *folder*, unless they are installed."""
     if not (folder / "done").exists():
         # Debian keeps venv in a package of its own.
         made = (
-            subprocess.run([sys.executable, "-m", made, "--clear", str(folder)], check=False).returncode == 0
-            for made in ("venv", "virtualenv")
+            subprocess.run([sys.executable, "-m", module, "--clear", str(folder)], check=False).returncode == 0
+            for module in ("venv", "virtualenv")
         )
         if not any(made):
             raise RuntimeError(f"no environment could be made in {folder}")
@@ -95,26 +95,28 @@ def install_python(folder: Path, packages: tuple[str, ...]) -> None:
 
 
 def install_node(folder: Path) -> None:
-    """Install the npm packages into *folder*, unless they are there, with the scripts beside them."""
+    """Install the npm packages into *folder*, unless they are installed, and copy the scripts beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "done").exists():
         (folder / "package.json").write_text("{}")
         subprocess.run(["npm", "install", "--silent", "--no-fund", *NODE_PACKAGES], cwd=folder, check=True)  # noqa: S607
         (folder / "done").write_text("\n".join(NODE_PACKAGES))
-    for script in HERE.glob("*.mjs"):  # they find their packages from where they lie
+    for script in HERE.glob("*.mjs"):  # Node.js looks for packages from the script's folder
         (folder / script.name).write_text(script.read_text())
 
 
 def install(environments: Path) -> None:
     """Install every environment, side by side."""
     with ThreadPoolExecutor() as pool:
-        jobs = [pool.submit(install_python, environments / name, found) for name, found in PYTHON_PACKAGES.items()]
+        jobs = [
+            pool.submit(install_python, environments / name, packages) for name, packages in PYTHON_PACKAGES.items()
+        ]
         for job in [*jobs, pool.submit(install_node, environments / "node")]:
             job.result()
 
 
 @contextmanager
-def running(command: list[str], env: dict[str, str], stream: str) -> Generator[str]:
+def run_server(command: list[str], env: dict[str, str], stream: str) -> Generator[str]:
     """Run *command* and yield the first line that it prints to *stream*."""
     with tempfile.TemporaryFile("w+") as rest:
         out, err = (subprocess.PIPE if stream == name else rest for name in ("stdout", "stderr"))
@@ -128,8 +130,8 @@ def running(command: list[str], env: dict[str, str], stream: str) -> Generator[s
                 process.terminate()
 
 
-class Bench:
-    """The running servers, and the clients' environments."""
+class Runner:
+    """Runs clients in their environments against the running servers."""
 
     def __init__(self, environments: Path, settings: dict[str, str], http_url: str) -> None:
         self._environments = environments
@@ -137,29 +139,29 @@ class Bench:
         self._http_url = http_url
 
     def target(self, client: Client, transport: str, number: int) -> dict[str, object]:
-        """Return what the client's script is told."""
-        # Each cell buys for itself: another index, and a record of its own where it starts the server.
-        order = {"origin_task_id": GRID, "index": str(number % 4 + 1), "allow_repeat": True}
-        told: dict[str, object] = {"transport": transport, "order": order, **client.more}
+        """Return the argument of the client's script, see `scenario.py`."""
+        # Every run buys a task of its own.
+        request = {"origin_task_id": GRID, "index": str(number % 4 + 1), "allow_repeat": True}
+        target: dict[str, object] = {"transport": transport, "request": request, **client.options}
         url = self._http_url if transport == "streamable-http" else self._http_url.removesuffix("/mcp") + "/sse"
-        if client.bridge:
+        if client.uses_bridge:
             only = "http-only" if transport == "streamable-http" else "sse-only"
             bridge = str(self._environments / "node/node_modules/.bin/mcp-remote")
             env = {name: self._settings[name] for name in ("PATH", "HOME")}
-            return told | {"transport": "stdio", "command": bridge, "args": [url, "--transport", only], "env": env}
+            return target | {"transport": "stdio", "command": bridge, "args": [url, "--transport", only], "env": env}
         if transport == "stdio":
-            return told | {"command": sys.executable, "args": SERVER, "env": self._settings}
-        return told | {"url": url}
+            return target | {"command": sys.executable, "args": SERVER, "env": self._settings}
+        return target | {"url": url}
 
     def run(self, client: Client, transport: str, number: int) -> tuple[str, str]:
-        """Let *client* go its way; return the agreed version, or nothing and why it failed."""
+        """Run *client*; return the agreed version, or an empty one and why it failed."""
         folder = self._environments / client.environment
-        told = json.dumps(self.target(client, transport, number))
+        target = json.dumps(self.target(client, transport, number))
         if client.script.endswith(".mjs"):
-            command = ["node", str(folder / client.script), told]
+            command = ["node", str(folder / client.script), target]
         else:
             python = folder / "bin/python" if client.environment != "node" else sys.executable
-            command = [str(python), str(HERE / client.script), told]
+            command = [str(python), str(HERE / client.script), target]
         path = f"{self._environments / 'node/node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path}
         try:
@@ -168,9 +170,9 @@ class Bench:
             return "", f"no end after {TIMEOUT_S} s: {error.stderr!r}"
         if done.returncode:
             return "", done.stderr[-1500:] or done.stdout[-1500:]
-        said = json.loads(done.stdout.splitlines()[-1])
-        is_result = said["result"].startswith(f"{self._settings['PIAPI_BASE_URL']}/results/")
-        return (said["protocol"], "") if is_result else ("", f"no result: {said}")
+        outcome = json.loads(done.stdout.splitlines()[-1])
+        is_result = outcome["result"].startswith(f"{self._settings['PIAPI_BASE_URL']}/results/")
+        return (outcome["protocol"], "") if is_result else ("", f"no result: {outcome}")
 
 
 def main(names: list[str], environments: Path) -> int:
@@ -179,16 +181,16 @@ def main(names: list[str], environments: Path) -> int:
     install(environments)
     installed = time.monotonic()
     chosen = [client for client in CLIENTS if not names or any(name in client.name for name in names)]
-    sandbox = running([sys.executable, *SERVER, "sandbox"], dict(os.environ), "stdout")
+    sandbox = run_server([sys.executable, *SERVER, "sandbox"], dict(os.environ), "stdout")
     with tempfile.TemporaryDirectory() as state, sandbox as base_url:
         settings = {"PIAPI_BASE_URL": base_url, "PIAPI_API_KEY": "sandbox-clients", "PIAPI_STATE_DIR": state}
         settings |= {"PATH": os.environ["PATH"], "HOME": state}
         http = [sys.executable, *SERVER, "--transport", "streamable-http", "--port", "0"]
-        with running(http, settings, "stderr") as line:
-            bench = Bench(environments, settings, line.split()[2])
+        with run_server(http, settings, "stderr") as line:
+            runner = Runner(environments, settings, line.split()[2])
             cells = [(client, transport) for client in chosen for transport in client.transports]
             with ThreadPoolExecutor(2) as pool:
-                jobs = [pool.submit(bench.run, *cell, number) for number, cell in enumerate(cells)]
+                jobs = [pool.submit(runner.run, *cell, number) for number, cell in enumerate(cells)]
                 results = {(client.name, on): job.result() for (client, on), job in zip(cells, jobs, strict=True)}
     print_table(chosen, results)
     examples_pass = bool(names) or run_examples(environments)
@@ -201,21 +203,21 @@ def main(names: list[str], environments: Path) -> int:
 
 
 def run_examples(environments: Path) -> bool:
-    """Run every example, print what it says, and return whether each said a result."""
+    """Run every example, print its output, and return whether each printed a result."""
     results: list[bool] = []
     for name, environment in EXAMPLES.items():
         python = environments / environment / "bin/python"
         env = os.environ | {"PIAPI_MCP": str(Path(sys.executable).with_name("piapi-mcp"))}
         command = [str(python), str(ROOT / "examples" / name)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        said = done.stdout.strip() or done.stderr[-1500:]
-        print(f"\nexamples/{name}: {said}")
-        results.append(done.returncode == 0 and said.startswith("Here it is: http"))
+        output = done.stdout.strip() or done.stderr[-1500:]
+        print(f"\nexamples/{name}: {output}")
+        results.append(done.returncode == 0 and output.startswith("Here it is: http"))
     return all(results)
 
 
 def print_table(clients: list[Client], results: dict[tuple[str, str], tuple[str, str]]) -> None:
-    """Print the agreed versions, a line a client."""
+    """Print the agreed versions, one line per client."""
     print(f"| client | {' | '.join(TRANSPORTS)} |\n|---|{'---|' * len(TRANSPORTS)}")
     for client in clients:
         cells = [results.get((client.name, transport), ("–", ""))[0] or "**failed**" for transport in TRANSPORTS]

@@ -4,7 +4,7 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { go, report, target } from "./way.mjs";
+import { runScenario, report, target } from "./scenario.mjs";
 
 function connect() {
   if (target.transport === "stdio") return new StdioClientTransport(target);
@@ -14,17 +14,17 @@ function connect() {
 
 const transport = connect();
 let protocol = "?";
-// The version that was agreed on is told to the transport, for it to send along.
-const told = transport.setProtocolVersion?.bind(transport);
+// The client passes the agreed version to the transport, which sends it with each request.
+const setProtocolVersion = transport.setProtocolVersion?.bind(transport);
 transport.setProtocolVersion = (version) => {
   protocol = version;
-  told?.(version);
+  setProtocolVersion?.(version);
 };
 const client = new Client({ name: "typescript-1", version: "1.0.0" });
 await client.connect(transport);
-const result = await go(
+const result = await runScenario(
   async (name, args) => (await client.callTool({ name, arguments: args })).structuredContent,
-  target.order,
+  target.request,
 );
 report(protocol, result);
 await client.close();

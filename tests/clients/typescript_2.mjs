@@ -2,7 +2,7 @@
 
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
-import { go, report, target } from "./way.mjs";
+import { runScenario, report, target } from "./scenario.mjs";
 
 function connect() {
   if (target.transport === "stdio") return new StdioClientTransport(target);
@@ -13,9 +13,9 @@ function connect() {
 const options = target.era === "auto" ? { versionNegotiation: { mode: "auto" } } : {};
 const client = new Client({ name: "typescript-2", version: "1.0.0" }, options);
 await client.connect(connect());
-const result = await go(
+const result = await runScenario(
   async (name, args) => (await client.callTool({ name, arguments: args })).structuredContent,
-  target.order,
+  target.request,
 );
 report(client.getNegotiatedProtocolVersion() ?? "?", result);
 await client.close();

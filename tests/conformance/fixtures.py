@@ -1,4 +1,4 @@
-"""The tools, resources and prompts that the official conformance suite expects of a server, on our tool class.
+"""Provide the tools, resources and prompts that the official conformance suite expects, with our class of tool.
 
 Names and contents are the suite's own; see the descriptions of its scenarios.
 """
@@ -64,7 +64,7 @@ def sampling(question: str) -> CreateMessageRequest:
 
 
 def filled_in(ctx: AnyContext, key: str, field: str) -> str | None:
-    """Return what the user answered to the form *key*; None while there is no answer."""
+    """Return the user's answer to *field* of the form *key*; None while there is no answer."""
     answer = (ctx.input_responses or {}).get(key)
     return str((answer.content or {}).get(field)) if isinstance(answer, ElicitResult) else None
 
@@ -222,22 +222,22 @@ async def test_trigger_prompt_change(ctx: AnyContext) -> str:
 
 
 def tool(function: Callable[..., Any]) -> StrictTool:
-    """Return *function* as the class of tool that the product is made of."""
+    """Return *function* as a tool of the class that the product uses."""
     return StrictTool.make(
         function, title=function.__name__, description="Of the conformance suite.", annotations=ToolAnnotations()
     )
 
 
 def build_tools() -> list[StrictTool]:
-    """Return the suite's tools, but for those of the tasks extension."""
-    functions = [thing for name, thing in globals().items() if name.startswith("test_")]
-    odd = tool(json_schema_2020_12_tool)
-    odd.parameters = dict(JSON_SCHEMA_2020_12)
-    return [*map(tool, functions), odd]
+    """Return the suite's tools without those of the tasks extension."""
+    functions = [function for name, function in globals().items() if name.startswith("test_")]
+    with_schema = tool(json_schema_2020_12_tool)
+    with_schema.parameters = dict(JSON_SCHEMA_2020_12)
+    return [*map(tool, functions), with_schema]
 
 
 def add_resources_and_prompts(server: MCPServer[Any]) -> None:
-    """Give *server* the suite's resources, prompts and completion."""
+    """Add the suite's resources, prompts and completion to *server*."""
 
     @server.resource("test://static-text")
     def static_text() -> str:

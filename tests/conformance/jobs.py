@@ -1,4 +1,4 @@
-"""The tools and the backend that the suite's tasks scenarios expect: jobs in memory, on our tasks extension."""
+"""Provide what the suite's tasks scenarios expect on our tasks extension: tools, and a backend of jobs in memory."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ Outcome = dict[str, Any]
 
 @dataclass
 class Job:
-    """Work that goes on after its tool has answered."""
+    """Work that continues after its tool has answered."""
 
     job_id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -34,13 +34,13 @@ def outcome(said: str, *, is_error: bool = False) -> Outcome:
 
 
 class Jobs(TaskBackend):
-    """Jobs of this process."""
+    """The jobs of this process."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
 
-    def begin(self, work: Callable[[Job], Awaitable[Outcome]]) -> str:
-        """Begin *work* and return the text by which `started_by` knows it again."""
+    def start(self, work: Callable[[Job], Awaitable[Outcome]]) -> str:
+        """Start *work* and return the text by which `started_by` recognizes it."""
         job = Job()
 
         async def run() -> Outcome:
@@ -89,10 +89,10 @@ class Jobs(TaskBackend):
             ttl_ms=600_000,
             poll_interval_ms=200,
         )
-        return state.model_copy(update=_standing(job))
+        return state.model_copy(update=_status(job))
 
 
-def _standing(job: Job) -> dict[str, Any]:
+def _status(job: Job) -> dict[str, Any]:
     work = job.work
     if work is None or not work.done():
         asked = {key: request.model_dump(by_alias=True, exclude_none=True) for key, request in job.asked.items()}
@@ -105,7 +105,7 @@ def _standing(job: Job) -> dict[str, Any]:
 
 
 def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
-    """Return the suite's tools that begin jobs."""
+    """Return the suite's tools that start jobs."""
 
     def greet(name: str) -> str:
         return f"Hello, {name}!"
@@ -118,7 +118,7 @@ def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
         if not is_declared(ctx):
             await asyncio.sleep(seconds)
             return f"computed {label}"
-        return jobs.begin(work)
+        return jobs.start(work)
 
     async def failing_job(ctx: AnyContext) -> str:
         async def work(_job: Job) -> Outcome:
@@ -126,13 +126,13 @@ def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
             return outcome("It did not work.", is_error=True)
 
         require_client_extension(ctx.request_context, IDENTIFIER)
-        return jobs.begin(work)
+        return jobs.start(work)
 
     async def protocol_error_job() -> str:
         async def work(_job: Job) -> Outcome:
             raise RuntimeError("The job broke.")
 
-        return jobs.begin(work)
+        return jobs.start(work)
 
     async def confirm_delete(filename: str) -> str:
         async def work(job: Job) -> Outcome:
@@ -140,7 +140,7 @@ def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
             await job.answered.wait()
             return outcome("deleted")
 
-        return jobs.begin(work)
+        return jobs.start(work)
 
     async def multi_input() -> str:
         async def work(job: Job) -> Outcome:
@@ -148,7 +148,7 @@ def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
             await job.answered.wait()
             return outcome("both answered")
 
-        return jobs.begin(work)
+        return jobs.start(work)
 
     async def test_tool_with_task(ctx: AnyContext) -> Answer:
         name = filled_in(ctx, "user_name", "name")
@@ -159,7 +159,7 @@ def build_job_tools(jobs: Jobs) -> list[StrictTool]:  # noqa: C901 -- a list
         if name is None:
             return InputRequiredResult(input_requests={"user_name": ask_name()})
         require_client_extension(ctx.request_context, IDENTIFIER)
-        return jobs.begin(work)
+        return jobs.start(work)
 
     functions = [
         greet,

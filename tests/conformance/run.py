@@ -1,9 +1,9 @@
-"""The official conformance suite against our server, on both wires, with all scenarios of the tasks extension.
+"""Run the official conformance suite against our server, in both eras, with all scenarios of the tasks extension.
 
     python tests/conformance/run.py [--out DIR]
 
-Needs npm, which fetches the suite and the Node.js that it asks for. Prints the totals of each leg; the exit status is
-1 if a scenario fails that `expected-failures.yml` does not name, or passes although it is named there.
+Needs npm, which fetches the suite and the Node.js that it requires. Prints the totals of each run of the suite; the
+exit status is 1 if a scenario fails that `expected-failures.yml` does not name, or passes although it is named there.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NODE = "node@22"
 OLD_SUITE, SUITE = (f"@modelcontextprotocol/conformance@{version}" for version in ("0.1.16", "0.2.0-alpha.12"))
-LEG_TIMEOUT_S = 180
+TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
-class Leg:
+class SuiteRun:
     """One run of the suite."""
 
     title: str
@@ -34,15 +34,15 @@ class Leg:
 
 
 EXPECTED = ("--expected-failures", str(HERE / "expected-failures.yml"))
-LEGS = (
-    Leg("0.1.16, 2025-11-25", OLD_SUITE, ("--suite", "active", *EXPECTED)),
-    Leg("0.2, 2025-11-25", SUITE, ("--suite", "all", "--spec-version", "2025-11-25", *EXPECTED)),
-    Leg("0.2, 2026-07-28", SUITE, ("--suite", "all", "--spec-version", "2026-07-28")),
+RUNS = (
+    SuiteRun("0.1.16, 2025-11-25", OLD_SUITE, ("--suite", "active", *EXPECTED)),
+    SuiteRun("0.2, 2025-11-25", SUITE, ("--suite", "all", "--spec-version", "2025-11-25", *EXPECTED)),
+    SuiteRun("0.2, 2026-07-28", SUITE, ("--suite", "all", "--spec-version", "2026-07-28")),
 )
 
 
 @contextmanager
-def server() -> Generator[str]:
+def run_server() -> Generator[str]:
     """Run the server and yield its URL."""
     command = [sys.executable, str(HERE / "server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -62,28 +62,28 @@ def install(suite: str, folder: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{folder / 'node_modules/.bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
-def conformance(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the suite."""
+def run_command(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite's command."""
     return subprocess.run(
         ["conformance", *arguments],  # noqa: S607
         env=environment,
         capture_output=True,
         text=True,
-        timeout=LEG_TIMEOUT_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
 
-def run_leg(leg: Leg, environment: dict[str, str], url: str, out: Path) -> bool:
-    """Run one leg, print its totals by scenario, and return whether all is as expected."""
-    done = conformance(environment, "server", "--url", url, *leg.arguments, "-o", str(out))
-    print(f"\n## {leg.title}\n{done.stdout.partition('=== SUMMARY ===')[2].strip() or done.stdout + done.stderr}")
+def run_suite(run: SuiteRun, environment: dict[str, str], url: str, out: Path) -> bool:
+    """Run the suite once, print its totals by scenario, and return whether all is as expected."""
+    done = run_command(environment, "server", "--url", url, *run.arguments, "-o", str(out))
+    print(f"\n## {run.title}\n{done.stdout.partition('=== SUMMARY ===')[2].strip() or done.stdout + done.stderr}")
     return done.returncode == 0
 
 
 def run_tasks(environment: dict[str, str], url: str, out: Path) -> bool:
     """Run all scenarios of the tasks extension, print their totals, and return whether they pass."""
-    listed = conformance(environment, "list", "--server").stdout
+    listed = run_command(environment, "list", "--server").stdout
     scenarios = sorted(set(re.findall(r"\btasks-[a-z-]+", listed)))
     print("\n## 0.2, tasks extension")
     if not scenarios:
@@ -95,7 +95,7 @@ def run_tasks(environment: dict[str, str], url: str, out: Path) -> bool:
 
 def run_scenario(scenario: str, environment: dict[str, str], url: str, out: Path) -> bool:
     """Run one scenario, print its totals, and return whether it passes."""
-    done = conformance(environment, "server", "--url", url, "--scenario", scenario, "-o", str(out))
+    done = run_command(environment, "server", "--url", url, "--scenario", scenario, "-o", str(out))
     checks = [check for file in out.rglob("checks.json") for check in json.loads(file.read_text())]
     passed = sum(check["status"] == "SUCCESS" for check in checks)
     failed = [check["id"] for check in checks if check["status"] in ("FAILURE", "WARNING")]
@@ -107,8 +107,8 @@ def run_scenario(scenario: str, environment: dict[str, str], url: str, out: Path
 def main(out: Path) -> int:
     """Run everything and return the exit status."""
     environments = {suite: install(suite, out / f"suite-{number}") for number, suite in enumerate((OLD_SUITE, SUITE))}
-    with server() as url:
-        results = [run_leg(leg, environments[leg.suite], url, out / str(number)) for number, leg in enumerate(LEGS)]
+    with run_server() as url:
+        results = [run_suite(run, environments[run.suite], url, out / str(number)) for number, run in enumerate(RUNS)]
         results.append(run_tasks(environments[SUITE], url, out / "tasks"))
     print(f"\n{'All as expected.' if all(results) else 'NOT as expected.'}")
     return not all(results)

@@ -1,4 +1,4 @@
-"""Our server with the suite's tools, resources and prompts in place of PiAPI's tools, over our HTTP application."""
+"""Serve the suite's tools, resources and prompts instead of PiAPI's tools, with our server and HTTP application."""
 
 import sys
 
@@ -13,7 +13,7 @@ from piapi_mcp.settings import Settings
 
 
 def main() -> None:
-    """Serve on a free port, which is printed, until told to end."""
+    """Print a free port and serve on it until the process is stopped."""
     settings = Settings.from_env({"PIAPI_MCP_REQUESTS_PER_SECOND": "0"})
     pool, jobs = ServicePool(settings, over_http=True), Jobs()
     server = build_server(settings, pool=pool, tools=[*build_tools(), *build_job_tools(jobs)], tasks=jobs)

@@ -1,6 +1,6 @@
-"""Every fault that the sandbox can make, at every step, for every paid tool: what is bought, what the agent is told.
+"""Every fault that the sandbox can make, at every step, for every paid tool: what was bought and what was answered.
 
-Run by the tests against the committed table, and by `benchmarks/fault_matrix.py`, which writes that table.
+The tests compare the rows with the committed table; `benchmarks/fault_matrix.py` writes that table.
 """
 
 import re
@@ -34,38 +34,40 @@ PAGE = {"kind": "answer", "status": 200, "body": HTML}
 AFTER = {"when": "after"}
 RETRY_AFTER = {"headers": {"retry-after": "7"}}
 
-# step, name of the fault: how the sandbox is told to make it
+# (step, name of the fault): the fault, as `SandboxControl.fault` takes it; empty: PiAPI is not there at all.
 FAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("before connecting", "connection refused"): {},
-    ("before it is taken", "connection cut"): {"route": "create", "kind": "cut"},
-    ("before it is taken", "500"): {"route": "create", "kind": "answer", "status": 500},
-    ("before it is taken", "502 page"): {"route": "create"} | BAD_GATEWAY,
-    ("before it is taken", "504"): {"route": "create", "kind": "answer", "status": 504},
-    ("before it is taken", "401"): {"route": "create", "kind": "answer", "status": 401},
-    ("before it is taken", "402"): {"route": "create", "kind": "answer", "status": 402},
-    ("before it is taken", "413"): {"route": "create", "kind": "answer", "status": 413},
-    ("before it is taken", "429, Retry-After 7"): {"route": "create"} | {"kind": "answer", "status": 429} | RETRY_AFTER,
-    ("before it is taken", "page as success"): {"route": "create"} | PAGE,
-    ("after it is taken", "connection cut"): {"route": "create", "kind": "cut"} | AFTER,
-    ("after it is taken", "502 page"): {"route": "create"} | BAD_GATEWAY | AFTER,
-    ("after it is taken", "504"): {"route": "create", "kind": "answer", "status": 504} | AFTER,
-    ("after it is taken", "page as success"): {"route": "create"} | PAGE | AFTER,
-    ("after it is taken", "reply too late"): {"route": "create", "kind": "delay", "delay_s": 3} | AFTER,
-    ("in the reply", "connection cut"): {"route": "create", "kind": "cut", "when": "midway"},
+    ("before PiAPI accepts it", "connection cut"): {"route": "create", "kind": "cut"},
+    ("before PiAPI accepts it", "500"): {"route": "create", "kind": "answer", "status": 500},
+    ("before PiAPI accepts it", "502 page"): {"route": "create"} | BAD_GATEWAY,
+    ("before PiAPI accepts it", "504"): {"route": "create", "kind": "answer", "status": 504},
+    ("before PiAPI accepts it", "401"): {"route": "create", "kind": "answer", "status": 401},
+    ("before PiAPI accepts it", "402"): {"route": "create", "kind": "answer", "status": 402},
+    ("before PiAPI accepts it", "413"): {"route": "create", "kind": "answer", "status": 413},
+    ("before PiAPI accepts it", "429, Retry-After 7"): {"route": "create"}
+    | {"kind": "answer", "status": 429}
+    | RETRY_AFTER,
+    ("before PiAPI accepts it", "page as success"): {"route": "create"} | PAGE,
+    ("after PiAPI accepted it", "connection cut"): {"route": "create", "kind": "cut"} | AFTER,
+    ("after PiAPI accepted it", "502 page"): {"route": "create"} | BAD_GATEWAY | AFTER,
+    ("after PiAPI accepted it", "504"): {"route": "create", "kind": "answer", "status": 504} | AFTER,
+    ("after PiAPI accepted it", "page as success"): {"route": "create"} | PAGE | AFTER,
+    ("after PiAPI accepted it", "reply too late"): {"route": "create", "kind": "delay", "delay_s": 3} | AFTER,
+    ("within the reply", "connection cut"): {"route": "create", "kind": "cut", "when": "midway"},
     ("while it runs", "task fails"): {
         "route": "create",
         "kind": "fail_task",
         "error": {"code": 10000, "message": "no"},
     },
-    ("at a look", "connection cut"): {"route": "read", "kind": "cut", "times": 4},
-    ("at a look", "cut in the reply"): {"route": "read", "kind": "cut", "when": "midway", "times": 4},
-    ("at a look", "502 page"): {"route": "read", "times": 4} | BAD_GATEWAY,
-    ("at a look", "429, Retry-After 7"): {"route": "read", "kind": "answer", "status": 429} | RETRY_AFTER,
-    ("at a look", "page as success"): {"route": "read", "times": 4} | PAGE,
-    ("at every look", "502 page"): {"route": "read", "times": 10_000} | BAD_GATEWAY,
+    ("at a poll", "connection cut"): {"route": "read", "kind": "cut", "times": 4},
+    ("at a poll", "cut within the reply"): {"route": "read", "kind": "cut", "when": "midway", "times": 4},
+    ("at a poll", "502 page"): {"route": "read", "times": 4} | BAD_GATEWAY,
+    ("at a poll", "429, Retry-After 7"): {"route": "read", "kind": "answer", "status": 429} | RETRY_AFTER,
+    ("at a poll", "page as success"): {"route": "read", "times": 4} | PAGE,
+    ("at every poll", "502 page"): {"route": "read", "times": 10_000} | BAD_GATEWAY,
 }
 
-COLUMNS = ("step", "fault", "tool", "bought", "the agent is told", "bought after asking again", "then told", "id known")
+COLUMNS = ("step", "fault", "tool", "bought", "answer", "bought after a repeat", "answer to the repeat", "id known")
 
 
 @dataclass(frozen=True)
@@ -81,41 +83,42 @@ CELLS = [Cell(step, fault, tool) for step, fault in FAULTS for tool in TOOLS]
 
 
 async def no_pause(_seconds: float) -> None:
-    """Stand in for pauses."""
+    """Replace the pauses between retries."""
 
 
 async def run_cell(cell: Cell, sandbox: SandboxControl, base_url: str, folder: Path) -> tuple[str, ...]:
-    """Buy once under the fault, ask once more for the same without it, and return the cell's row."""
+    """Submit once under the fault and once more without it, and return the cell's row."""
     sandbox.reset(does_work=False, polls=2)
-    plan = dict(FAULTS[(cell.step, cell.fault)])
-    waits = cell.step in ("at a look", "at every look", "while it runs")
-    service = open_service(base_url if plan else "http://127.0.0.1:1", base_url, folder)
+    fault = dict(FAULTS[(cell.step, cell.fault)])
+    wait_s = {"at a poll": 6.0, "while it runs": 6.0, "at every poll": 1.0}.get(cell.step, 0.0)
+    service = open_service(base_url if fault else "http://127.0.0.1:1", base_url, folder)
     try:
-        if plan:
-            # The look at a Midjourney task's parent comes before the submission, and is not what is meant.
-            skip = 1 if plan["route"] == "read" and cell.tool == "midjourney_upscale" else 0
-            sandbox.fault(**plan, skip=skip)
-        first = await attempt(service, cell.tool, folder, wait_s=6 if cell.step != "at every look" else 1, waits=waits)
-        bought = paid(sandbox)
+        if fault:
+            # A Midjourney task's parent is read before the submission; that read is not the poll that shall fail.
+            skip = 1 if fault["route"] == "read" and cell.tool == "midjourney_upscale" else 0
+            sandbox.fault(**fault, skip=skip)
+        first = await submit(service, cell.tool, folder, wait_s=wait_s)
+        bought = charged_task_ids(sandbox)
     finally:
         await service.close()
     sandbox.set(polls=1)
     sandbox.clear_faults()
     service = open_service(base_url, base_url, folder)
     try:
-        second = await attempt(service, cell.tool, folder, wait_s=6, waits=False)
-        bought_then = paid(sandbox)
-        listed = {line.task_id for line in (await service.list_tasks(limit=20)).tasks}
+        repeat = await submit(service, cell.tool, folder, wait_s=0)
+        bought_in_the_end = charged_task_ids(sandbox)
+        listed = {task.task_id for task in (await service.list_tasks(limit=20)).tasks}
     finally:
         await service.close()
-    ids = set(bought_then)
-    told = " ".join([*first[1:], *second[1:]])
-    known = "-" if not ids else "yes" if all(task_id in told and task_id in listed for task_id in ids) else "NO"
-    return (cell.step, cell.fault, cell.tool, str(len(bought)), first[0], str(len(bought_then)), second[0], known)
+    answered = f"{first.text} {repeat.text}"
+    known = all(task_id in answered and task_id in listed for task_id in bought_in_the_end)
+    id_known = "-" if not bought_in_the_end else "yes" if known else "NO"
+    in_the_end = (str(len(bought_in_the_end)), repeat.summary, id_known)
+    return (cell.step, cell.fault, cell.tool, str(len(bought)), first.summary, *in_the_end)
 
 
-def paid(sandbox: SandboxControl) -> list[str]:
-    """Return the tasks that cost money: a failed one gives its price back."""
+def charged_task_ids(sandbox: SandboxControl) -> list[str]:
+    """Return the tasks that cost money: PiAPI refunds a failed one."""
     return [task["task_id"] for task in sandbox.tasks() if task["status"] != "failed"]
 
 
@@ -127,9 +130,18 @@ def open_service(base_url: str, identity_url: str, folder: Path) -> TaskService:
     return TaskService(settings, client, ledger, sleep=no_pause)
 
 
-async def attempt(service: TaskService, tool: Tool, folder: Path, *, wait_s: float, waits: bool) -> tuple[str, str]:
-    """Call a paid tool as an agent does; return what it is told, in short and in full."""
-    wait_s = wait_s if waits else 0
+@dataclass(frozen=True)
+class Answer:
+    """What an agent got for a paid call."""
+
+    summary: str
+    """In a few words, for the table."""
+    text: str
+    """In full."""
+
+
+async def submit(service: TaskService, tool: Tool, folder: Path, *, wait_s: float) -> Answer:
+    """Call a paid tool as an agent does."""
     clip, image = folder / "clip.mp4", folder / "image.png"
     if not clip.exists():
         clip.write_bytes(make_clip(width=64, height=64, frames=10))
@@ -143,27 +155,23 @@ async def attempt(service: TaskService, tool: Tool, folder: Path, *, wait_s: flo
         else:
             task = await service.submit(ImageUpscale(str(image)), SubmitOptions(wait_s=wait_s))
     except PiAPIError as error:
-        return in_short(error), str(error)
-    return describe(task), task.model_dump_json()
+        return Answer(summarize_error(error), str(error))
+    return Answer(summarize_task(task), task.model_dump_json())
 
 
-def describe(task: Task) -> str:
-    """Return the state of a task that was answered, and whether it is said to be an old one."""
+def summarize_task(task: Task) -> str:
+    """Return the status of a task that was answered, and whether the answer says that it is an earlier one."""
     notes = " ".join(task.notes or ())
-    origin = (
-        "same task" if "nothing was bought now" in notes else "found again" if "found in its history" in notes else ""
-    )
-    return f"{task.status} ({origin})" if origin else task.status
+    if "nothing was bought now" in notes:
+        return f"{task.status} (same task)"
+    return f"{task.status} (found again)" if "found in its history" in notes else task.status
 
 
-def in_short(error: PiAPIError) -> str:
+def summarize_error(error: PiAPIError) -> str:
     """Return an error's name, and which of the promises about the money its text makes."""
     text = str(error)
-    money = next(
-        (short for pattern, short in MONEY.items() if re.search(pattern, text)),
-        "SAYS NOTHING OF THE MONEY",
-    )
-    return f"{type(error).__name__}: {money}"
+    money = (summary for pattern, summary in MONEY.items() if re.search(pattern, text))
+    return f"{type(error).__name__}: {next(money, 'SAYS NOTHING OF THE MONEY')}"
 
 
 MONEY = {

@@ -1,4 +1,4 @@
-"""MCP messages as they go over the wire, for tests that speak without a client."""
+"""MCP messages as they go over the wire, for tests that use no client."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ INITIALIZE = {
 
 
 def modern(method: str, *extensions: str, **params: Any) -> dict[str, Any]:
-    """Return a request of the era without handshake, from a client that declares *extensions*."""
+    """Return a request of the modern era, which has no handshake, from a client that declares *extensions*."""
     meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {"extensions": {name: {} for name in extensions}},

@@ -1,4 +1,4 @@
-"""A service against the sandbox, opened as a new process would open it."""
+"""A task service that works against the sandbox, opened as a new process would open it."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ def admit_all(spent_today_usd: Decimal) -> str | None:
 
 @asynccontextmanager
 async def serve(settings: Settings, *, key: str = "sandbox-s3cr3t-key", **changed: Any) -> AsyncGenerator[TaskService]:
-    """Open a service as a new process would, with *changed* settings."""
+    """Open a service for the account of *key*; *changed* replaces settings."""
     settings = settings.model_copy(update=changed)
     assert settings.state_dir is not None
     ledger = SQLiteLedger(settings.state_dir / "ledger.sqlite3", identity=f"{settings.base_url} {key}")
@@ -47,12 +47,12 @@ async def serve(settings: Settings, *, key: str = "sandbox-s3cr3t-key", **change
 async def upscale(
     service: TaskService, index: Any = "3", options: SubmitOptions = NO_OPTIONS, wait_s: float = 0
 ) -> Task:
-    """Buy an upscale of the sample grid."""
+    """Submit an upscale of the sample grid."""
     return await service.submit(MidjourneyUpscale(GRID, index), replace(options, wait_s=wait_s))
 
 
-def write_clip(folder: Path, name: str = "clip.mp4", **made: Any) -> str:
-    """Make a small video and return its path."""
+def write_clip(folder: Path, name: str = "clip.mp4", **options: Any) -> str:
+    """Make a small video with `make_clip`'s *options* and return its path."""
     path = folder / name
-    path.write_bytes(make_clip(width=64, height=64, **({"frames": 10} | made)))
+    path.write_bytes(make_clip(width=64, height=64, **({"frames": 10} | options)))
     return str(path)

@@ -1,9 +1,9 @@
-// The way that every client goes, see way.py.
+// The scenario that every client plays, see scenario.py.
 
 export const target = JSON.parse(process.argv[2]);
 
-export async function go(call, order) {
-  let answer = await call("midjourney_upscale", order);
+export async function runScenario(call, request) {
+  let answer = await call("midjourney_upscale", request);
   while (answer.status !== "completed") {
     answer = await call("get_task", { task_id: answer.task_id });
   }
