@@ -144,7 +144,7 @@ async def test_a_key_can_wait_in_only_so_many_calls_at_once(settings: Settings, 
                 wait.cancel()
     refused = done.pop().result()
     assert refused.is_error
-    assert "100 calls of this key wait for tasks already" in str(refused.content)
+    assert "100 calls of this key are waiting for tasks" in str(refused.content)
     assert without_wait["task_id"] == task_id
     assert "task_id" in of_another
 
