@@ -46,5 +46,6 @@ loopback addresses only.
     routes.py   the HTTP routes                   faults.py          injects faults into replies
     uploads.py  reads bodies and media            catalog.py         products, limits and prices
     state.py    accounts, tasks and settings      task_runner.py     runs tasks and delivers webhooks
-    fixtures.py the sample Midjourney tasks       media_jobs.py      media work, one child process per job
+    replies.py  the bodies of replies             media_jobs.py      media work, one child process per job
+    fixtures.py the sample Midjourney tasks
 """

@@ -21,15 +21,15 @@ from piapi_mcp.sandbox.catalog import (
     refuse_unknown_fields,
 )
 from piapi_mcp.sandbox.faults import TruncatedResponse, apply_faults
+from piapi_mcp.sandbox.replies import HISTORY_NAMES, error_response, history_row, success_response, task_json
 from piapi_mcp.sandbox.state import POINTS_PER_USD, Fault, Route, SandboxState, Settings, Task, new_task_id
-from piapi_mcp.sandbox.task_runner import TaskRunner, task_json
+from piapi_mcp.sandbox.task_runner import TaskRunner
 from piapi_mcp.sandbox.uploads import Uploads, delete_media, read_json
 
 _KEY_PREFIX = "sandbox"
 
 # [D/C 2026-11] user task history page
 _MIN_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
-_HISTORY_NAMES = {"midjourney": "mj", "Qubico/video-toolkit": "video_toolkit", "Qubico/image-toolkit": "image_toolkit"}
 
 Handler = Callable[[Request, str], Awaitable[Response]]
 
@@ -99,11 +99,11 @@ class SandboxApp:
         """Check the key and call *handler*; turn its refusal into a reply."""
         key = request.headers.get("x-api-key", "")
         if route != "result" and not key.startswith(_KEY_PREFIX):
-            return _error_response("failed to verify api key", 401)  # [C 2026-11]
+            return error_response("failed to verify api key", 401)  # [C 2026-11]
         try:
             return await handler(request, key)
         except RequestRefusedError as error:
-            return _error_response(str(error), error.status)
+            return error_response(str(error), error.status)
         except ClientDisconnect:
             return Response()
 
@@ -162,19 +162,19 @@ class SandboxApp:
     async def _read(self, request: Request, key: str) -> Response:
         task = self.state.find_task(key, request.path_params["task_id"])
         if task is None:
-            return _error_response("task not found", 404)
+            return error_response("task not found", 404)
         await self._runner.count_poll(self.state, task)
         return self._task_response(task)
 
     async def _cancel(self, request: Request, key: str) -> Response:
         task = self.state.find_task(key, request.path_params["task_id"])
         if task is None:
-            return _error_response("task not found", 404)
+            return error_response("task not found", 404)
         if task.status != "pending":  # [D 2026-11] cancel task page
-            return _error_response("only pending tasks can be canceled", 400)
+            return error_response("only pending tasks can be canceled", 400)
         task.error = {"code": 10000, "message": "task canceled"}
         self.state.account(key).settle(task, "failed", self.state.now())
-        self._runner.notify_webhook(task)
+        self._runner.notify_webhook(self.state, task)
         return JSONResponse({"code": 200, "message": f"task {task.task_id} canceled"})
 
     async def _account(self, _request: Request, key: str) -> Response:
@@ -188,7 +188,7 @@ class SandboxApp:
             "credit_pack_info": {"available_credits": 0},
             "max_concurrent_task_count": self.state.settings.max_concurrent_tasks,
         }
-        return _success_response(data)
+        return success_response(data)
 
     async def _history(self, request: Request, key: str) -> Response:
         query = request.query_params
@@ -198,15 +198,13 @@ class SandboxApp:
             raise RequestRefusedError("page must be at least 1, page_size between 10 and 100")
         starts_at, ends_at = _read_integer(query, "start_time", 0), _read_integer(query, "end_time", 2**40)
         rows = [
-            _history_row(task)
+            history_row(task, self.state.settings)
             for task in self.state.list_tasks(key)
-            if query.get("model", "") in ("", _HISTORY_NAMES[task.model])
+            if query.get("model", "") in ("", HISTORY_NAMES[task.model])
             and starts_at <= datetime.fromisoformat(task.created_at).timestamp() <= ends_at
         ]
-        if self.state.settings.camel_case_history:
-            rows = [{_to_camel_case(name): value for name, value in row.items()} for row in rows]
         first = (page - 1) * size
-        return _success_response({"data": rows[first : first + size], "page": page, "size": size, "total": len(rows)})
+        return success_response({"data": rows[first : first + size], "page": page, "size": size, "total": len(rows)})
 
     async def _upload(self, request: Request, _key: str) -> Response:
         body = await read_json(request)
@@ -214,7 +212,7 @@ class SandboxApp:
         if self.state.settings.plan == "free":  # [D 2026-11] file upload page: Creator plan and above, 403 otherwise
             raise RequestRefusedError("your plan does not include file upload", 403)
         name = await self._uploads.store_upload(body, f"upload-{new_task_id()}")
-        return _success_response({"url": f"{self._base_url}/results/{name}"})
+        return success_response({"url": f"{self._base_url}/results/{name}"})
 
     async def _result(self, request: Request, _key: str) -> Response:
         name = request.path_params["name"]
@@ -222,8 +220,7 @@ class SandboxApp:
         return FileResponse(path) if path.is_file() else PlainTextResponse("not found", 404)
 
     def _task_response(self, task: Task) -> Response:
-        settings = self.state.settings
-        return _success_response(task_json(task, capitalised=settings.capitalised, null_output=settings.null_outputs))
+        return success_response(task_json(task, self.state.settings))
 
     def _reset(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -262,19 +259,6 @@ class SandboxApp:
         return JSONResponse({"requests": self.state.requests, "tasks": self.state.describe_submitted_tasks()})
 
 
-def _history_row(task: Task) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "task_model": _HISTORY_NAMES[task.model],
-        "action": task.task_type,
-        "service_mode": task.config.get("service_mode") or "public",
-        "status": task.status,
-        "usage": task.consumed_points if task.is_done else task.price_points,
-        "created_at": task.created_at,
-        "updated_at": task.ended_at,
-    }
-
-
 def _read_integer(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name, str(default))
     if not (text.isascii() and text.isdigit()):
@@ -285,16 +269,3 @@ def _read_integer(query: Mapping[str, str], name: str, default: int) -> int:
 async def _not_found(_request: Request, _error: Exception) -> Response:
     """Answer a path that does not exist."""
     return PlainTextResponse("404 page not found", 404)  # [R 2026-11] a captured reply
-
-
-def _to_camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-def _success_response(data: dict[str, Any]) -> Response:
-    return JSONResponse({"code": 200, "data": data, "message": "success"})
-
-
-def _error_response(text: str, status: int) -> Response:
-    return JSONResponse({"code": status, "data": None, "message": text}, status)
