@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from piapi_mcp.sandbox.media_jobs import MediaJob
-from piapi_mcp.sandbox.state import POINTS_PER_USD, SandboxState, Task, new_task_id
+from piapi_mcp.sandbox.state import POINTS_PER_USD, SandboxState, Settings, Task, new_task_id
 
 # [D 2025-02] video upscale page: $0.0003 a frame
 _VIDEO_POINTS_PER_FRAME = 3 * POINTS_PER_USD // 10_000
@@ -76,7 +76,7 @@ def check_request(
         RequestRefusedError: The request breaks a limit or has an unknown field.
     """
     refuse_unknown_fields(body, {"model", "task_type", "input", "config"}, "request")
-    _check_config(_read_object(body, "config"))
+    _check_config(_read_object(body, "config"), state.settings)
     task_input = _read_object(body, "input")
     match body.get("model"), body.get("task_type"):
         case "midjourney", "upscale":
@@ -104,7 +104,7 @@ def _read_object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
+def _check_config(config: Mapping[str, Any], settings: Settings) -> None:
     # [D 2026-11] the fields of `config`
     refuse_unknown_fields(config, {"service_mode", "webhook_config"}, "config")
     if config.get("service_mode", "") not in ("", "public", "private"):
@@ -116,6 +116,8 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise RequestRefusedError("endpoint and secret must be strings")
     if endpoint and not _is_http_url(endpoint):
         raise RequestRefusedError("endpoint must be a URL")
+    if secret and not endpoint and settings.config_echo == "refused":
+        raise RequestRefusedError("invalid webhook_config")
 
 
 def _is_http_url(text: str) -> bool:

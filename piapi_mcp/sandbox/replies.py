@@ -13,13 +13,14 @@ HISTORY_NAMES = {"midjourney": "mj", "Qubico/video-toolkit": "video_toolkit", "Q
 def task_json(task: Task, settings: Settings) -> dict[str, Any]:
     """Return *task* as replies and webhooks show it."""
     # [D/R 2026-11] the fields of a task. [R 2026-11] The statuses are in lower case, and `logs` are strings.
+    echo_of_config = {} if settings.config_echo == "none" else {"config": dict(task.config)}
     return {
         "task_id": task.task_id,
         "model": task.model,
         "task_type": task.task_type,
         "status": task.status.capitalize() if settings.capitalised else task.status,
-        "config": dict(task.config),
-        "input": dict(task.task_input),
+        **echo_of_config,  # [R 2026-11] with the secret
+        "input": dict(task.task_input) if settings.input_echo == "full" else {},  # [D 2024-10] the example is empty
         "output": None if settings.null_outputs else _output_json(task),
         "meta": {
             "created_at": task.created_at,
@@ -27,8 +28,8 @@ def task_json(task: Task, settings: Settings) -> dict[str, Any]:
             "ended_at": task.ended_at,
             "usage": {
                 "type": "point",
-                "frozen": task.price_points,
-                "consume": task.consumed_points if task.is_done else task.price_points,
+                "frozen": task.price_points if settings.frozen_points is None else settings.frozen_points,
+                "consume": _reported_charge_points(task, settings),
             },
             "is_using_private_pool": False,
         },
@@ -36,6 +37,12 @@ def task_json(task: Task, settings: Settings) -> dict[str, Any]:
         "logs": list(task.logs),
         "error": {"code": 0, "raw_message": "", "message": "", "detail": None} | task.error,
     }
+
+
+def _reported_charge_points(task: Task, settings: Settings) -> int:
+    if task.status == "completed" and settings.consumed_points is not None:
+        return settings.consumed_points
+    return task.consumed_points if task.is_done else task.price_points
 
 
 def _output_json(task: Task) -> dict[str, Any] | None:
@@ -61,7 +68,7 @@ def history_row(task: Task, settings: Settings) -> dict[str, Any]:
         "action": task.task_type,
         "service_mode": task.config.get("service_mode") or "public",
         "status": task.status,
-        "usage": task.consumed_points if task.is_done else task.price_points,
+        "usage": _reported_charge_points(task, settings),
         "created_at": task.created_at,
         "updated_at": task.ended_at,
     }

@@ -43,6 +43,16 @@ class Settings:
     """Show `output` as null, even in a completed task."""
     midjourney_withdrawn: bool = False
     """Refuse every Midjourney request."""
+    config_echo: Literal["full", "none", "refused"] = "full"
+    """What becomes of `config`: "full" echoes it as it was sent, with the secret; "none" leaves it out of replies;
+    "refused" echoes it, but refuses a `webhook_config` that has a secret and no endpoint."""
+    input_echo: Literal["full", "none"] = "full"
+    """What replies show of `input`: "full" echoes it, except media sent as base64; "none" shows an empty object."""
+    frozen_points: int | None = None
+    """If set, tasks report this as `frozen` instead of their price, in points. The account is not affected."""
+    consumed_points: int | None = None
+    """If set, completed tasks report this as their charge instead of their price, in points: those that completed
+    earlier too. The account is not affected."""
 
 
 @dataclass
