@@ -23,8 +23,7 @@ class SandboxControl:
 
     def reset(self, **settings: Any) -> None:
         """Delete all accounts, tasks, faults and results; then apply *settings* on top of the server's own."""
-        self._post("/_sandbox/reset", {})
-        self.set(**settings)
+        self._post("/_sandbox/reset", settings)
 
     def set(self, **settings: Any) -> None:
         """Change settings (see `state.Settings`); `balance_points` also changes the balance of existing accounts."""

@@ -49,7 +49,7 @@ class SandboxApp:
     def build(self, base_url: str) -> Starlette:
         """Return the ASGI application, to be served at *base_url*."""
         self._base_url = self._runner.base_url = base_url
-        self._reset()
+        self._reset(replace(self._defaults))
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
@@ -77,6 +77,10 @@ class SandboxApp:
                 HTTPRoute("/_sandbox/state", self._control_state),
             ],
         )
+
+    def read_clock(self) -> datetime:
+        """Return the current time by the service's clock."""
+        return self.state.read_clock()
 
     def _make_endpoint(self, route: Route, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that logs requests, injects the faults of *route*, checks the key and calls *handler*."""
@@ -222,15 +226,19 @@ class SandboxApp:
     def _task_response(self, task: Task) -> Response:
         return success_response(task_json(task, self.state.settings))
 
-    def _reset(self) -> None:
+    def _reset(self, settings: Settings) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        self.state = SandboxState(self._clock, replace(self._defaults))
+        self.state = SandboxState(self._clock, settings)
         self.state.add_samples(self._base_url, self._folder)
 
-    async def _control_reset(self, _request: Request) -> Response:
+    async def _control_reset(self, request: Request) -> Response:
+        try:
+            settings = replace(self._defaults, **await request.json())
+        except TypeError as error:
+            return PlainTextResponse(str(error), 400)
         await self._runner.stop()
-        self._reset()
+        self._reset(settings)
         return JSONResponse({})
 
     async def _control_settings(self, request: Request) -> Response:

@@ -53,6 +53,9 @@ class Settings:
     consumed_points: int | None = None
     """If set, completed tasks report this as their charge instead of their price, in points: those that completed
     earlier too. The account is not affected."""
+    clock_offset_s: float = 0.0
+    """How far the service's clock is ahead of the real one, in seconds; negative means behind. It governs the times of
+    new tasks, the times in webhooks and the header `Date` of every reply. Times that were noted before stay."""
 
 
 @dataclass
@@ -170,9 +173,13 @@ class SandboxState:
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """The log of requests, oldest first; it never contains a key."""
 
+    def read_clock(self) -> datetime:
+        """Return the current time by the service's clock."""
+        return self.clock() + timedelta(seconds=self.settings.clock_offset_s)
+
     def now(self) -> str:
-        """Return the current time in PiAPI's format."""
-        return _format_time(self.clock())
+        """Return the current time by the service's clock, in PiAPI's format."""
+        return _format_time(self.read_clock())
 
     def account(self, key: str) -> Account:
         """Return the account of *key*, creating it if it is new."""
@@ -206,7 +213,7 @@ class SandboxState:
 
     def add_samples(self, base_url: str, folder: Path) -> None:
         """Add the sample Midjourney tasks, which every account sees."""
-        yesterday = _format_time(self.clock() - timedelta(days=1))
+        yesterday = _format_time(self.read_clock() - timedelta(days=1))
         for sample in SAMPLES:
             self.tasks[sample.task_id] = Task(
                 task_id=sample.task_id,

@@ -97,7 +97,7 @@ class TaskRunner:
         webhook: dict[str, str] = task.config.get("webhook_config") or {}
         if webhook.get("endpoint"):
             # [D 2026-11] webhooks: the body
-            body = {"timestamp": int(time.time()), "data": task_json(task, state.settings)}
+            body = {"timestamp": int(state.read_clock().timestamp()), "data": task_json(task, state.settings)}
             delivery = asyncio.create_task(_deliver_webhook(webhook["endpoint"], webhook.get("secret", ""), body))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._deliveries.discard)

@@ -91,7 +91,12 @@ def test_the_log_describes_every_request_but_never_its_key(
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/_sandbox/settings", {"mood": 1}), ("/_sandbox/faults", {"route": "create", "tune": 1})]
+    ("path", "body"),
+    [
+        ("/_sandbox/settings", {"mood": 1}),
+        ("/_sandbox/reset", {"mood": 1}),
+        ("/_sandbox/faults", {"route": "create", "tune": 1}),
+    ],
 )
 def test_an_unknown_setting_or_fault_field_is_refused(http: httpx.Client, path: str, body: dict[str, object]) -> None:
     assert http.post(path, json=body).status_code == 400

@@ -1,5 +1,7 @@
 """Ours: the sandbox can play what a misleading PiAPI would do; each setting has the effect that it names."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -92,3 +94,43 @@ def test_a_task_that_has_not_completed_reports_its_real_charge(http: httpx.Clien
     task = submit_task(http)
     assert task["meta"]["usage"]["consume"] == PRICE_POINTS
     assert read(http, task["task_id"])["meta"]["usage"]["consume"] == 0
+
+
+@pytest.mark.parametrize("offset", [timedelta(hours=7), timedelta(minutes=-20)], ids=["ahead", "behind"])
+def test_a_clock_that_is_wrong_governs_tasks_the_history_and_every_date_header(
+    http: httpx.Client, sandbox: SandboxControl, offset: timedelta
+) -> None:
+    sandbox.reset(polls=1, does_work=False, clock_offset_s=offset.total_seconds())
+    sandbox.fault("cancel", "answer", body="")
+
+    def is_now_by_its_clock(moment: datetime) -> bool:
+        return abs(moment - offset - datetime.now(UTC)) < timedelta(minutes=1)
+
+    task = read(http, submit_task(http)["task_id"])
+    replies = [submit(http), http.get("/account/info"), http.get("/nowhere"), http.delete("/api/v1/task/x")]
+    dates = [parsedate_to_datetime(value) for reply in replies for value in reply.headers.get_list("date")]
+    assert [is_now_by_its_clock(date) for date in dates] == [True] * len(replies)
+    for name in ("created_at", "started_at", "ended_at"):
+        assert is_now_by_its_clock(datetime.fromisoformat(task["meta"][name]))
+    sample = read(http, GRID_ID)["meta"]
+    assert is_now_by_its_clock(datetime.fromisoformat(sample["created_at"]) + timedelta(days=1))
+
+    its_time_s = int((datetime.now(UTC) + offset).timestamp())
+    new = list_rows(http, start_time=its_time_s - 60, end_time=its_time_s + 60)
+    assert task["task_id"] in {row["task_id"] for row in new}
+    assert list_rows(http, start_time=its_time_s + 60) == []
+
+
+def test_a_clock_that_is_set_right_leaves_earlier_times_as_they_were(
+    http: httpx.Client, sandbox: SandboxControl
+) -> None:
+    sandbox.set(clock_offset_s=3600)
+    task = submit_task(http)
+    sandbox.set(clock_offset_s=0)
+    meta = read(http, task["task_id"])["meta"]
+    assert meta["created_at"] == task["meta"]["created_at"] > meta["ended_at"]
+
+
+def test_a_fault_can_send_a_date_header_of_its_own(http: httpx.Client, sandbox: SandboxControl) -> None:
+    sandbox.fault("account", "answer", headers={"date": "tomorrow"})
+    assert http.get("/account/info").headers.get_list("date") == ["tomorrow"]
