@@ -22,7 +22,17 @@ from piapi_mcp.sandbox.catalog import (
 )
 from piapi_mcp.sandbox.faults import TruncatedResponse, apply_faults
 from piapi_mcp.sandbox.replies import HISTORY_NAMES, error_response, history_row, success_response, task_json
-from piapi_mcp.sandbox.state import POINTS_PER_USD, Fault, Route, SandboxState, Settings, Task, new_task_id
+from piapi_mcp.sandbox.state import (
+    POINTS_PER_USD,
+    Fault,
+    Route,
+    SandboxState,
+    Settings,
+    Task,
+    account_id,
+    account_of_key,
+    new_task_id,
+)
 from piapi_mcp.sandbox.task_runner import TaskRunner
 from piapi_mcp.sandbox.uploads import Uploads, delete_media, read_json
 
@@ -32,6 +42,7 @@ _KEY_PREFIX = "sandbox"
 _MIN_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
 
 Handler = Callable[[Request, str], Awaitable[Response]]
+"""Answers a request of the account that is named by the second argument."""
 
 
 class SandboxApp:
@@ -105,7 +116,7 @@ class SandboxApp:
         if route != "result" and not key.startswith(_KEY_PREFIX):
             return error_response("failed to verify api key", 401)  # [C 2026-11]
         try:
-            return await handler(request, key)
+            return await handler(request, account_of_key(key))
         except RequestRefusedError as error:
             return error_response(str(error), error.status)
         except ClientDisconnect:
@@ -125,12 +136,12 @@ class SandboxApp:
         self.state.requests.append(entry)
         return entry
 
-    async def _create(self, request: Request, key: str) -> Response:
+    async def _create(self, request: Request, owner: str) -> Response:
         body = await read_json(request)
         media = await self._uploads.store_media(body)
         try:
             media_info = await self._probe(media, body)
-            task, accepted = self._submit(request, key, body, media_info)
+            task, accepted = self._submit(request, owner, body, media_info)
         except RequestRefusedError:
             delete_media(media)
             raise
@@ -145,44 +156,44 @@ class SandboxApp:
         return await self._uploads.probe(media, body) if self.state.settings.does_work else {}
 
     def _submit(
-        self, request: Request, key: str, body: dict[str, Any], media_info: dict[str, Any] | None
+        self, request: Request, owner: str, body: dict[str, Any], media_info: dict[str, Any] | None
     ) -> tuple[Task, AcceptedRequest]:
         """Create a task and freeze its price, or refuse; without `await`, so that no other request comes between."""
         if request.state.sandbox_state is not self.state:
             raise RequestRefusedError("the sandbox was reset", 503)
-        accepted = check_request(self.state, key, body, media_info)
-        account, unfinished = self.state.account(key), self.state.count_unfinished(key)
+        accepted = check_request(self.state, owner, body, media_info)
+        account, unfinished = self.state.account(owner), self.state.count_unfinished(owner)
         if unfinished >= self.state.settings.max_concurrent_tasks:
             raise RequestRefusedError(f"active task count {unfinished} has reached the plan limit")  # [R 2026-11]
         if account.balance_points < accepted.price_points:
             raise RequestRefusedError("insufficient credits")  # [R 2026-11]
-        task = new_task(body, key, accepted)
+        task = new_task(body, owner, accepted)
         task.created_at = self.state.now()
         task.injected_failure = request.state.fault
         account.freeze(task.price_points)
         self.state.tasks[task.task_id] = task
         return task, accepted
 
-    async def _read(self, request: Request, key: str) -> Response:
-        task = self.state.find_task(key, request.path_params["task_id"])
+    async def _read(self, request: Request, owner: str) -> Response:
+        task = self.state.find_task(owner, request.path_params["task_id"])
         if task is None:
             return error_response("task not found", 404)
         await self._runner.count_poll(self.state, task)
         return self._task_response(task)
 
-    async def _cancel(self, request: Request, key: str) -> Response:
-        task = self.state.find_task(key, request.path_params["task_id"])
+    async def _cancel(self, request: Request, owner: str) -> Response:
+        task = self.state.find_task(owner, request.path_params["task_id"])
         if task is None:
             return error_response("task not found", 404)
         if task.status != "pending":  # [D 2026-11] cancel task page
             return error_response("only pending tasks can be canceled", 400)
         task.error = {"code": 10000, "message": "task canceled"}
-        self.state.account(key).settle(task, "failed", self.state.now())
+        self.state.account(owner).settle(task, "failed", self.state.now())
         self._runner.notify_webhook(self.state, task)
         return JSONResponse({"code": 200, "message": f"task {task.task_id} canceled"})
 
-    async def _account(self, _request: Request, key: str) -> Response:
-        account = self.state.account(key)
+    async def _account(self, _request: Request, owner: str) -> Response:
+        account = self.state.account(owner)
         # [D/R 2026-11] account info page and captured replies
         data = {
             "name": "sandbox",
@@ -192,9 +203,11 @@ class SandboxApp:
             "credit_pack_info": {"available_credits": 0},
             "max_concurrent_task_count": self.state.settings.max_concurrent_tasks,
         }
+        if self.state.settings.shows_account_id:
+            data["account_id"] = account_id(owner)  # [? 2026-11] No source shows an id; the field's name is assumed.
         return success_response(data)
 
-    async def _history(self, request: Request, key: str) -> Response:
+    async def _history(self, request: Request, owner: str) -> Response:
         query = request.query_params
         refuse_unknown_fields(query, {"page", "page_size", "model", "start_time", "end_time"}, "query")
         page, size = _read_integer(query, "page", 1), _read_integer(query, "page_size", 10)
@@ -203,14 +216,14 @@ class SandboxApp:
         starts_at, ends_at = _read_integer(query, "start_time", 0), _read_integer(query, "end_time", 2**40)
         rows = [
             history_row(task, self.state.settings)
-            for task in self.state.list_tasks(key)
+            for task in self.state.list_tasks(owner)
             if query.get("model", "") in ("", HISTORY_NAMES[task.model])
             and starts_at <= datetime.fromisoformat(task.created_at).timestamp() <= ends_at
         ]
         first = (page - 1) * size
         return success_response({"data": rows[first : first + size], "page": page, "size": size, "total": len(rows)})
 
-    async def _upload(self, request: Request, _key: str) -> Response:
+    async def _upload(self, request: Request, _owner: str) -> Response:
         body = await read_json(request)
         refuse_unknown_fields(body, {"file_name", "file_data"}, "request")
         if self.state.settings.plan == "free":  # [D 2026-11] file upload page: Creator plan and above, 403 otherwise
@@ -218,7 +231,7 @@ class SandboxApp:
         name = await self._uploads.store_upload(body, f"upload-{new_task_id()}")
         return success_response({"url": f"{self._base_url}/results/{name}"})
 
-    async def _result(self, request: Request, _key: str) -> Response:
+    async def _result(self, request: Request, _owner: str) -> Response:
         name = request.path_params["name"]
         path = await self._runner.draw_sample_image(name) or self._folder / name
         return FileResponse(path) if path.is_file() else PlainTextResponse("not found", 404)

@@ -12,6 +12,8 @@ from piapi_mcp.sandbox.fixtures import SAMPLES, Version
 POINTS_PER_USD = 10_000_000  # [R 2026-11] captured replies
 NOT_YET = "0001-01-01T00:00:00Z"  # [D/R 2026-11] the times in `meta`: Go's zero time
 
+_ACCOUNT_NAMESPACE = uuid.UUID("f1f3a5a0-2d53-4f0e-8f0a-6a0f5a0c7b2e")
+
 Route = Literal["create", "read", "cancel", "account", "history", "upload", "result"]
 
 
@@ -53,6 +55,8 @@ class Settings:
     consumed_points: int | None = None
     """If set, completed tasks report this as their charge instead of their price, in points: those that completed
     earlier too. The account is not affected."""
+    shows_account_id: bool = True
+    """Whether the account info has the field `account_id`."""
     clock_offset_s: float = 0.0
     """How far the service's clock is ahead of the real one, in seconds; negative means behind. It governs the times of
     new tasks, the times in webhooks and the header `Date` of every reply. Times that were noted before stay."""
@@ -91,7 +95,7 @@ class Task:
 
     task_id: str
     owner: str
-    """The key that submitted it; empty for a sample, which belongs to every account."""
+    """Name of the account that submitted it; empty for a sample, which belongs to every account."""
     model: str
     task_type: str
     task_input: Mapping[str, Any]
@@ -136,7 +140,7 @@ class Task:
 
 @dataclass
 class Account:
-    """The points of one key."""
+    """The points of one account."""
 
     balance_points: int
     frozen_points: int = 0
@@ -167,7 +171,7 @@ class SandboxState:
     settings: Settings = field(default_factory=Settings)
     faults: list[Fault] = field(default_factory=list[Fault])
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
-    """Accounts by key."""
+    """Accounts by name."""
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     """Tasks by id, oldest first."""
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -181,22 +185,22 @@ class SandboxState:
         """Return the current time by the service's clock, in PiAPI's format."""
         return _format_time(self.read_clock())
 
-    def account(self, key: str) -> Account:
-        """Return the account of *key*, creating it if it is new."""
-        return self.accounts.setdefault(key, Account(self.settings.balance_points))
+    def account(self, owner: str) -> Account:
+        """Return the account named *owner*, creating it if it is new."""
+        return self.accounts.setdefault(owner, Account(self.settings.balance_points))
 
-    def find_task(self, key: str, task_id: str) -> Task | None:
-        """Return a task that *key* may see; None if there is none."""
+    def find_task(self, owner: str, task_id: str) -> Task | None:
+        """Return a task that the account *owner* may see; None if there is none."""
         task = self.tasks.get(task_id)
-        return task if task and task.owner in (key, "") else None
+        return task if task and task.owner in (owner, "") else None
 
-    def list_tasks(self, key: str) -> list[Task]:
-        """Return the tasks that *key* may see, newest first."""
-        return [task for task in reversed(self.tasks.values()) if task.owner in (key, "")]
+    def list_tasks(self, owner: str) -> list[Task]:
+        """Return the tasks that the account *owner* may see, newest first."""
+        return [task for task in reversed(self.tasks.values()) if task.owner in (owner, "")]
 
-    def count_unfinished(self, key: str) -> int:
-        """Return how many tasks of *key* are pending or processing."""
-        return sum(not task.is_done for task in self.tasks.values() if task.owner == key)
+    def count_unfinished(self, owner: str) -> int:
+        """Return how many tasks of the account *owner* are pending or processing."""
+        return sum(not task.is_done for task in self.tasks.values() if task.owner == owner)
 
     def take_faults(self, route: Route) -> list[Fault]:
         """Return the faults for this request of *route*, and count the request against each of them."""
@@ -249,6 +253,16 @@ class SandboxState:
 
 def _format_time(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def account_of_key(key: str) -> str:
+    """Return the name of the account that *key* belongs to: the part of the key before the first `~`."""
+    return key.partition("~")[0]
+
+
+def account_id(owner: str) -> str:
+    """Return the id of the account named *owner*; it never changes."""
+    return str(uuid.uuid5(_ACCOUNT_NAMESPACE, owner))
 
 
 def new_task_id() -> str:
