@@ -175,7 +175,10 @@ class SandboxApp:
         return task, accepted
 
     async def _read(self, request: Request, owner: str) -> Response:
-        task = self.state.find_task(owner, request.path_params["task_id"])
+        task_id = request.path_params["task_id"]
+        if task_id in self.state.settings.unreadable_tasks:
+            return error_response("internal server error", 500)
+        task = self.state.read_task(owner, task_id)
         if task is None:
             return error_response("task not found", 404)
         await self._runner.count_poll(self.state, task)
@@ -216,7 +219,7 @@ class SandboxApp:
         starts_at, ends_at = _read_integer(query, "start_time", 0), _read_integer(query, "end_time", 2**40)
         rows = [
             history_row(task, self.state.settings)
-            for task in self.state.list_tasks(owner)
+            for task in self.state.list_history(owner)
             if query.get("model", "") in ("", HISTORY_NAMES[task.model])
             and starts_at <= datetime.fromisoformat(task.created_at).timestamp() <= ends_at
         ]

@@ -55,6 +55,12 @@ class Settings:
     consumed_points: int | None = None
     """If set, completed tasks report this as their charge instead of their price, in points: those that completed
     earlier too. The account is not affected."""
+    history_lag: int = 0
+    """How many of an account's newest tasks the history does not show yet; the samples are always shown."""
+    unreadable_tasks: list[str] = field(default_factory=list[str])
+    """Ids of tasks whose reads are answered with 500."""
+    reads_until_visible: int = 0
+    """How many reads of each submitted task are answered as if the task did not exist."""
     shows_account_id: bool = True
     """Whether the account info has the field `account_id`."""
     clock_offset_s: float = 0.0
@@ -118,6 +124,8 @@ class Task:
     """The fault that makes it fail."""
     polls: int = 0
     """How often it was read while the setting `polls` was on."""
+    hidden_reads: int = 0
+    """How often it was read before it was visible; see the setting `reads_until_visible`."""
     created_at: str = NOT_YET
     started_at: str = NOT_YET
     ended_at: str = NOT_YET
@@ -197,6 +205,20 @@ class SandboxState:
     def list_tasks(self, owner: str) -> list[Task]:
         """Return the tasks that the account *owner* may see, newest first."""
         return [task for task in reversed(self.tasks.values()) if task.owner in (owner, "")]
+
+    def list_history(self, owner: str) -> list[Task]:
+        """Return the tasks that the history of the account *owner* shows, newest first."""
+        tasks = self.list_tasks(owner)
+        late = [task.task_id for task in tasks if task.owner][: self.settings.history_lag]
+        return [task for task in tasks if task.task_id not in late]
+
+    def read_task(self, owner: str, task_id: str) -> Task | None:
+        """Return a task that a read by the account *owner* finds, and count the read if the task is not visible yet."""
+        task = self.find_task(owner, task_id)
+        if task and task.owner and task.hidden_reads < self.settings.reads_until_visible:
+            task.hidden_reads += 1
+            return None
+        return task
 
     def count_unfinished(self, owner: str) -> int:
         """Return how many tasks of the account *owner* are pending or processing."""

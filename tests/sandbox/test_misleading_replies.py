@@ -134,3 +134,36 @@ def test_a_clock_that_is_set_right_leaves_earlier_times_as_they_were(
 def test_a_fault_can_send_a_date_header_of_its_own(http: httpx.Client, sandbox: SandboxControl) -> None:
     sandbox.fault("account", "answer", headers={"date": "tomorrow"})
     assert http.get("/account/info").headers.get_list("date") == ["tomorrow"]
+
+
+def test_the_newest_tasks_of_an_account_are_missing_from_a_history_that_lags(
+    http: httpx.Client, sandbox: SandboxControl
+) -> None:
+    samples = [row["task_id"] for row in list_rows(http)]
+    older, newer = submit_task(http)["task_id"], submit_task(http)["task_id"]
+    shown = list[list[str]]()
+    for lag in (0, 1, 2, 9):
+        sandbox.set(history_lag=lag)
+        shown.append([row["task_id"] for row in list_rows(http)])
+    assert shown == [[newer, older, *samples], [older, *samples], samples, samples]
+    assert read(http, newer)["task_id"] == newer
+
+
+def test_the_tasks_that_were_named_cannot_be_read(http: httpx.Client, sandbox: SandboxControl) -> None:
+    broken, sound = submit_task(http)["task_id"], submit_task(http)["task_id"]
+    sandbox.set(unreadable_tasks=[broken])
+    assert [http.get(f"/api/v1/task/{task_id}").status_code for task_id in (broken, sound)] == [500, 200]
+    assert {broken, sound} < {row["task_id"] for row in list_rows(http)}
+    sandbox.set(unreadable_tasks=[])
+    assert read(http, broken)["task_id"] == broken
+
+
+def test_a_task_is_not_found_until_it_was_read_a_number_of_times(http: httpx.Client, sandbox: SandboxControl) -> None:
+    sandbox.set(reads_until_visible=2)
+    task_ids = [submit_task(http)["task_id"] for _ in range(2)]
+    unknown = http.get("/api/v1/task/x")
+    for task_id in task_ids:
+        replies = [http.get(f"/api/v1/task/{task_id}") for _ in range(4)]
+        assert [reply.status_code for reply in replies] == [404, 404, 200, 200]
+        assert replies[0].json() == unknown.json() == {"code": 404, "data": None, "message": "task not found"}
+    assert http.get(f"/api/v1/task/{GRID_ID}").status_code == 200
