@@ -100,6 +100,7 @@ class SandboxApp:
             request.state.sandbox_state = self.state
             request.state.log_entry = self._log_request(route, request)
             faults = self.state.take_faults(route)
+            request.state.created_task_id = None
             request.state.fault = next((fault for fault in faults if fault.kind == "fail_task"), None)
             if answer := await apply_faults(request, faults, "before"):
                 return answer
@@ -172,6 +173,7 @@ class SandboxApp:
         task.injected_failure = request.state.fault
         account.freeze(task.price_points)
         self.state.tasks[task.task_id] = task
+        request.state.created_task_id = task.task_id
         return task, accepted
 
     async def _read(self, request: Request, owner: str) -> Response:
@@ -271,7 +273,7 @@ class SandboxApp:
     async def _control_faults(self, request: Request) -> Response:
         try:
             self.state.faults.append(Fault(**await request.json()))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             return PlainTextResponse(str(error), 400)
         return JSONResponse({})
 

@@ -16,6 +16,8 @@ _ACCOUNT_NAMESPACE = uuid.UUID("f1f3a5a0-2d53-4f0e-8f0a-6a0f5a0c7b2e")
 
 Route = Literal["create", "read", "cancel", "account", "history", "upload", "result"]
 
+FaultKind = Literal["answer", "stream", "delay", "cut", "fail_task"]
+
 
 @dataclass
 class Settings:
@@ -73,8 +75,9 @@ class Fault:
     """A fault to inject into a route."""
 
     route: Route
-    kind: Literal["answer", "delay", "cut", "fail_task"]
-    """Send another answer, delay the reply, close the connection, or create a task that fails."""
+    kind: FaultKind
+    """Send another answer, send an answer of any length, delay the reply, close the connection, or create a task that
+    fails."""
     when: Literal["before", "after", "midway"] = "before"
     """Before the request takes effect, after it, or in the middle of the reply."""
     times: int = 1
@@ -82,17 +85,24 @@ class Fault:
     skip: int = 0
     """How many requests it lets pass first."""
     status: int = 500
-    """HTTP status of an `answer`."""
+    """HTTP status of an `answer` or a `stream`."""
     body: str = ""
-    """Body of an `answer`."""
+    """Body of an `answer`; a `stream` repeats it. After the request that created a task, `{task_id}` in it becomes the
+    id of that task."""
+    bytes: int = 0
+    """Length of the body of a `stream`, in bytes; the last repetition is cut off there."""
     headers: dict[str, str] = field(default_factory=dict[str, str])
-    """Headers of an `answer`."""
+    """Headers of an `answer` or a `stream`."""
     delay_s: float = 0.0
     """Length of a `delay`, in seconds."""
     error: dict[str, Any] = field(default_factory=dict[str, Any])
     """`error` of the task that fails."""
     logs: list[str] = field(default_factory=list[str])
     """`logs` of the task that fails."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "stream" and not self.body:
+            raise ValueError("a stream needs a body to repeat")
 
 
 @dataclass
