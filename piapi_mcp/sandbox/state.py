@@ -66,8 +66,8 @@ class Settings:
     shows_account_id: bool = True
     """Whether the account info has the field `account_id`."""
     clock_offset_s: float = 0.0
-    """How far the service's clock is ahead of the real one, in seconds; negative means behind. It governs the times of
-    new tasks, the times in webhooks and the header `Date` of every reply. Times that were noted before stay."""
+    """How far the service's clock is ahead of the real one, in seconds; negative means behind. It sets the times of
+    tasks and webhooks, and the header `Date` of every reply. A change of the clock leaves earlier times as they are."""
 
 
 @dataclass
