@@ -25,6 +25,16 @@ Not imitated:
 - webhooks on progress
 - rate limits
 
+Played on request, because PiAPI may do it and clients must survive it (see `state.Settings` and `state.Fault`):
+
+- replies: `config` or `input` is not echoed, `output` is null, statuses are capitalised, fields are in camel case
+- refusals: of a webhook secret without an endpoint, of all Midjourney requests
+- prices: a `frozen` or `consume` that is not the real one, and that changes later
+- time: a clock that is ahead or behind, in tasks, in the history, in webhooks and in the header `Date`
+- tasks that exist but are not found: in the history, which lags, or by their id
+- tasks whose reads fail with 500
+- faults of single replies: any other answer, one of any length, a delay, a closed connection; tasks that fail
+
 Assumed, because no source states it:
 
 - the HTTP statuses of refusals: 400 for bad input, for too little credit and for the plan's limit; 401 for the key; 404
@@ -35,16 +45,20 @@ Assumed, because no source states it:
 - an image is charged by the pixels of its result
 - the price of a Midjourney upscale
 - a pending task of any product can be cancelled; it is then `failed`, and its price is returned
+- the account info has an id of the account, in a field `account_id` [? 2026-11]
+- a webhook secret without an endpoint is accepted and echoed, and calls no webhook [? 2026-11]
 - media sent as base64 is not echoed in `input`
 - the format of times in the history
 - the names of the V4 actions
 
-Every key that begins with `sandbox` has an account of its own, created by its first request. The server listens on
-loopback addresses only.
+Every key that begins with `sandbox` has an account of its own, created by its first request. Keys that differ only
+after a `~` belong to one account: `sandbox-a~new` has the balance, tasks and history of `sandbox-a`. The server listens
+on loopback addresses only.
 
     server.py   starts and stops the server       control_client.py  controls a running sandbox from outside
     routes.py   the HTTP routes                   faults.py          injects faults into replies
     uploads.py  reads bodies and media            catalog.py         products, limits and prices
     state.py    accounts, tasks and settings      task_runner.py     runs tasks and delivers webhooks
-    fixtures.py the sample Midjourney tasks       media_jobs.py      media work, one child process per job
+    replies.py  the bodies of replies             media_jobs.py      media work, one child process per job
+    fixtures.py the sample Midjourney tasks
 """

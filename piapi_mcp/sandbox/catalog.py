@@ -6,7 +6,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from piapi_mcp.sandbox.media_jobs import MediaJob
-from piapi_mcp.sandbox.state import POINTS_PER_USD, SandboxState, Task, new_task_id
+from piapi_mcp.sandbox.state import POINTS_PER_USD, SandboxState, Settings, Task, new_task_id
 
 # [D 2025-02] video upscale page: $0.0003 a frame
 _VIDEO_POINTS_PER_FRAME = 3 * POINTS_PER_USD // 10_000
@@ -61,13 +61,13 @@ class AcceptedRequest:
 
 
 def check_request(
-    state: SandboxState, key: str, body: Mapping[str, Any], media_info: Mapping[str, Any] | None
+    state: SandboxState, owner: str, body: Mapping[str, Any], media_info: Mapping[str, Any] | None
 ) -> AcceptedRequest:
     """Check a request for a task.
 
     Args:
         state: The accounts and tasks of the sandbox.
-        key: The caller's API key.
+        owner: Name of the caller's account.
         body: The JSON object that was posted.
         media_info: The result of the probe of the request's media; None if it has no media, empty if media is not
             probed.
@@ -76,11 +76,11 @@ def check_request(
         RequestRefusedError: The request breaks a limit or has an unknown field.
     """
     refuse_unknown_fields(body, {"model", "task_type", "input", "config"}, "request")
-    _check_config(_read_object(body, "config"))
+    _check_config(_read_object(body, "config"), state.settings)
     task_input = _read_object(body, "input")
     match body.get("model"), body.get("task_type"):
         case "midjourney", "upscale":
-            return _check_midjourney(state, key, task_input)
+            return _check_midjourney(state, owner, task_input)
         case "Qubico/video-toolkit", "upscale":
             return _check_video(task_input, media_info)
         case "Qubico/image-toolkit", "upscale":
@@ -104,7 +104,7 @@ def _read_object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
+def _check_config(config: Mapping[str, Any], settings: Settings) -> None:
     # [D 2026-11] the fields of `config`
     refuse_unknown_fields(config, {"service_mode", "webhook_config"}, "config")
     if config.get("service_mode", "") not in ("", "public", "private"):
@@ -116,6 +116,8 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise RequestRefusedError("endpoint and secret must be strings")
     if endpoint and not _is_http_url(endpoint):
         raise RequestRefusedError("endpoint must be a URL")
+    if secret and not endpoint and settings.config_echo == "refused":
+        raise RequestRefusedError("invalid webhook_config")
 
 
 def _is_http_url(text: str) -> bool:
@@ -126,11 +128,11 @@ def _is_http_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _check_midjourney(state: SandboxState, key: str, task_input: Mapping[str, Any]) -> AcceptedRequest:
+def _check_midjourney(state: SandboxState, owner: str, task_input: Mapping[str, Any]) -> AcceptedRequest:
     if state.settings.midjourney_withdrawn:
         raise RequestRefusedError("model midjourney is no longer supported")
     refuse_unknown_fields(task_input, {"origin_task_id", "index"}, "input")
-    index, parent = task_input.get("index"), state.find_task(key, str(task_input.get("origin_task_id")))
+    index, parent = task_input.get("index"), state.find_task(owner, str(task_input.get("origin_task_id")))
     # [D 2024-10] Midjourney upscale page: the index is a string, and the origin task must have finished
     if not isinstance(index, str) or index not in _ACTION_OF_INDEX:
         raise RequestRefusedError("invalid index")
@@ -187,14 +189,14 @@ def refuse_unknown_fields(fields: Mapping[str, Any], known: set[str], where: str
         raise RequestRefusedError(f"unknown field in {where}: {', '.join(sorted(unknown))}")
 
 
-def new_task(body: Mapping[str, Any], key: str, accepted: AcceptedRequest) -> Task:
+def new_task(body: Mapping[str, Any], owner: str, accepted: AcceptedRequest) -> Task:
     """Return the task for a checked request; its `input` echoes the URL of the media, but not media sent as base64."""
     echoed_input, kind = dict(body["input"]), media_kind(body)
     if kind is not None and not echoed_input[kind].startswith(("http://", "https://")):
         echoed_input[kind] = "<file>"
     return Task(
         task_id=new_task_id(),
-        owner=key,
+        owner=owner,
         model=body["model"],
         task_type=body["task_type"],
         task_input=echoed_input,

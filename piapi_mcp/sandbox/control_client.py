@@ -2,11 +2,11 @@
 
 import ssl
 import time
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
-from piapi_mcp.sandbox.state import Route
+from piapi_mcp.sandbox.state import FaultKind, Route
 
 
 class SandboxControl:
@@ -23,14 +23,13 @@ class SandboxControl:
 
     def reset(self, **settings: Any) -> None:
         """Delete all accounts, tasks, faults and results; then apply *settings* on top of the server's own."""
-        self._post("/_sandbox/reset", {})
-        self.set(**settings)
+        self._post("/_sandbox/reset", settings)
 
     def set(self, **settings: Any) -> None:
         """Change settings (see `state.Settings`); `balance_points` also changes the balance of existing accounts."""
         self._post("/_sandbox/settings", settings)
 
-    def fault(self, route: Route, kind: Literal["answer", "delay", "cut", "fail_task"], **details: Any) -> None:
+    def fault(self, route: Route, kind: FaultKind, **details: Any) -> None:
         """Inject a fault into *route*; *details* are the other fields of `state.Fault`."""
         self._post("/_sandbox/faults", {"route": route, "kind": kind, **details})
 

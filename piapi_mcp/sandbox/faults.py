@@ -1,14 +1,16 @@
-"""Injects faults into replies: delays, replaced answers, and connections that close early."""
+"""Injects faults into replies: delays, replaced or endless answers, and connections that close early."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Literal
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from piapi_mcp.sandbox.state import Fault
+
+_STREAM_CHUNK_BYTES = 256 * 2**10
 
 
 async def apply_faults(request: Request, faults: Iterable[Fault], when: Literal["before", "after"]) -> Response | None:
@@ -21,9 +23,26 @@ async def apply_faults(request: Request, faults: Iterable[Fault], when: Literal[
         if fault.kind == "cut":
             await _abort_connection(request)
             return Response()
-        if fault.kind == "answer":
-            return Response(fault.body, fault.status, fault.headers)
+        if fault.kind in ("answer", "stream"):
+            return _build_answer(fault, request.state.created_task_id)
     return None
+
+
+def _build_answer(fault: Fault, created_task_id: str | None) -> Response:
+    text = fault.body if created_task_id is None else fault.body.replace("{task_id}", created_task_id)
+    if fault.kind == "stream":
+        return StreamingResponse(_repeat(text.encode(), fault.bytes), fault.status, fault.headers)
+    return Response(text, fault.status, fault.headers)
+
+
+async def _repeat(body: bytes, total_bytes: int) -> AsyncGenerator[bytes]:
+    """Yield *body* again and again, *total_bytes* bytes in all, in large chunks."""
+    chunk = body * max(1, _STREAM_CHUNK_BYTES // len(body))
+    for start in range(0, total_bytes, len(chunk)):
+        yield chunk[: total_bytes - start]
+        # Once the client has left, sending no longer waits. Without this pause, every other request would have to wait
+        # until the rest of the stream had been produced.
+        await asyncio.sleep(0)
 
 
 async def _abort_connection(request: Request) -> None:

@@ -21,17 +21,28 @@ from piapi_mcp.sandbox.catalog import (
     refuse_unknown_fields,
 )
 from piapi_mcp.sandbox.faults import TruncatedResponse, apply_faults
-from piapi_mcp.sandbox.state import POINTS_PER_USD, Fault, Route, SandboxState, Settings, Task, new_task_id
-from piapi_mcp.sandbox.task_runner import TaskRunner, task_json
+from piapi_mcp.sandbox.replies import HISTORY_NAMES, error_response, history_row, success_response, task_json
+from piapi_mcp.sandbox.state import (
+    POINTS_PER_USD,
+    Fault,
+    Route,
+    SandboxState,
+    Settings,
+    Task,
+    account_id,
+    account_of_key,
+    new_task_id,
+)
+from piapi_mcp.sandbox.task_runner import TaskRunner
 from piapi_mcp.sandbox.uploads import Uploads, delete_media, read_json
 
 _KEY_PREFIX = "sandbox"
 
 # [D/C 2026-11] user task history page
 _MIN_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
-_HISTORY_NAMES = {"midjourney": "mj", "Qubico/video-toolkit": "video_toolkit", "Qubico/image-toolkit": "image_toolkit"}
 
 Handler = Callable[[Request, str], Awaitable[Response]]
+"""Answers a request of the account that is named by the second argument."""
 
 
 class SandboxApp:
@@ -49,7 +60,7 @@ class SandboxApp:
     def build(self, base_url: str) -> Starlette:
         """Return the ASGI application, to be served at *base_url*."""
         self._base_url = self._runner.base_url = base_url
-        self._reset()
+        self._reset(replace(self._defaults))
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
@@ -78,6 +89,10 @@ class SandboxApp:
             ],
         )
 
+    def read_clock(self) -> datetime:
+        """Return the current time by the service's clock."""
+        return self.state.read_clock()
+
     def _make_endpoint(self, route: Route, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that logs requests, injects the faults of *route*, checks the key and calls *handler*."""
 
@@ -85,6 +100,7 @@ class SandboxApp:
             request.state.sandbox_state = self.state
             request.state.log_entry = self._log_request(route, request)
             faults = self.state.take_faults(route)
+            request.state.created_task_id = None
             request.state.fault = next((fault for fault in faults if fault.kind == "fail_task"), None)
             if answer := await apply_faults(request, faults, "before"):
                 return answer
@@ -99,11 +115,11 @@ class SandboxApp:
         """Check the key and call *handler*; turn its refusal into a reply."""
         key = request.headers.get("x-api-key", "")
         if route != "result" and not key.startswith(_KEY_PREFIX):
-            return _error_response("failed to verify api key", 401)  # [C 2026-11]
+            return error_response("failed to verify api key", 401)  # [C 2026-11]
         try:
-            return await handler(request, key)
+            return await handler(request, account_of_key(key))
         except RequestRefusedError as error:
-            return _error_response(str(error), error.status)
+            return error_response(str(error), error.status)
         except ClientDisconnect:
             return Response()
 
@@ -121,12 +137,12 @@ class SandboxApp:
         self.state.requests.append(entry)
         return entry
 
-    async def _create(self, request: Request, key: str) -> Response:
+    async def _create(self, request: Request, owner: str) -> Response:
         body = await read_json(request)
         media = await self._uploads.store_media(body)
         try:
             media_info = await self._probe(media, body)
-            task, accepted = self._submit(request, key, body, media_info)
+            task, accepted = self._submit(request, owner, body, media_info)
         except RequestRefusedError:
             delete_media(media)
             raise
@@ -141,44 +157,48 @@ class SandboxApp:
         return await self._uploads.probe(media, body) if self.state.settings.does_work else {}
 
     def _submit(
-        self, request: Request, key: str, body: dict[str, Any], media_info: dict[str, Any] | None
+        self, request: Request, owner: str, body: dict[str, Any], media_info: dict[str, Any] | None
     ) -> tuple[Task, AcceptedRequest]:
         """Create a task and freeze its price, or refuse; without `await`, so that no other request comes between."""
         if request.state.sandbox_state is not self.state:
             raise RequestRefusedError("the sandbox was reset", 503)
-        accepted = check_request(self.state, key, body, media_info)
-        account, unfinished = self.state.account(key), self.state.count_unfinished(key)
+        accepted = check_request(self.state, owner, body, media_info)
+        account, unfinished = self.state.account(owner), self.state.count_unfinished(owner)
         if unfinished >= self.state.settings.max_concurrent_tasks:
             raise RequestRefusedError(f"active task count {unfinished} has reached the plan limit")  # [R 2026-11]
         if account.balance_points < accepted.price_points:
             raise RequestRefusedError("insufficient credits")  # [R 2026-11]
-        task = new_task(body, key, accepted)
+        task = new_task(body, owner, accepted)
         task.created_at = self.state.now()
         task.injected_failure = request.state.fault
         account.freeze(task.price_points)
         self.state.tasks[task.task_id] = task
+        request.state.created_task_id = task.task_id
         return task, accepted
 
-    async def _read(self, request: Request, key: str) -> Response:
-        task = self.state.find_task(key, request.path_params["task_id"])
+    async def _read(self, request: Request, owner: str) -> Response:
+        task_id = request.path_params["task_id"]
+        if task_id in self.state.settings.unreadable_tasks:
+            return error_response("internal server error", 500)
+        task = self.state.read_task(owner, task_id)
         if task is None:
-            return _error_response("task not found", 404)
+            return error_response("task not found", 404)
         await self._runner.count_poll(self.state, task)
         return self._task_response(task)
 
-    async def _cancel(self, request: Request, key: str) -> Response:
-        task = self.state.find_task(key, request.path_params["task_id"])
+    async def _cancel(self, request: Request, owner: str) -> Response:
+        task = self.state.find_task(owner, request.path_params["task_id"])
         if task is None:
-            return _error_response("task not found", 404)
+            return error_response("task not found", 404)
         if task.status != "pending":  # [D 2026-11] cancel task page
-            return _error_response("only pending tasks can be canceled", 400)
+            return error_response("only pending tasks can be canceled", 400)
         task.error = {"code": 10000, "message": "task canceled"}
-        self.state.account(key).settle(task, "failed", self.state.now())
-        self._runner.notify_webhook(task)
+        self.state.account(owner).settle(task, "failed", self.state.now())
+        self._runner.notify_webhook(self.state, task)
         return JSONResponse({"code": 200, "message": f"task {task.task_id} canceled"})
 
-    async def _account(self, _request: Request, key: str) -> Response:
-        account = self.state.account(key)
+    async def _account(self, _request: Request, owner: str) -> Response:
+        account = self.state.account(owner)
         # [D/R 2026-11] account info page and captured replies
         data = {
             "name": "sandbox",
@@ -188,9 +208,11 @@ class SandboxApp:
             "credit_pack_info": {"available_credits": 0},
             "max_concurrent_task_count": self.state.settings.max_concurrent_tasks,
         }
-        return _success_response(data)
+        if self.state.settings.shows_account_id:
+            data["account_id"] = account_id(owner)  # [? 2026-11] No source shows an id; the field's name is assumed.
+        return success_response(data)
 
-    async def _history(self, request: Request, key: str) -> Response:
+    async def _history(self, request: Request, owner: str) -> Response:
         query = request.query_params
         refuse_unknown_fields(query, {"page", "page_size", "model", "start_time", "end_time"}, "query")
         page, size = _read_integer(query, "page", 1), _read_integer(query, "page_size", 10)
@@ -198,42 +220,43 @@ class SandboxApp:
             raise RequestRefusedError("page must be at least 1, page_size between 10 and 100")
         starts_at, ends_at = _read_integer(query, "start_time", 0), _read_integer(query, "end_time", 2**40)
         rows = [
-            _history_row(task)
-            for task in self.state.list_tasks(key)
-            if query.get("model", "") in ("", _HISTORY_NAMES[task.model])
+            history_row(task, self.state.settings)
+            for task in self.state.list_history(owner)
+            if query.get("model", "") in ("", HISTORY_NAMES[task.model])
             and starts_at <= datetime.fromisoformat(task.created_at).timestamp() <= ends_at
         ]
-        if self.state.settings.camel_case_history:
-            rows = [{_to_camel_case(name): value for name, value in row.items()} for row in rows]
         first = (page - 1) * size
-        return _success_response({"data": rows[first : first + size], "page": page, "size": size, "total": len(rows)})
+        return success_response({"data": rows[first : first + size], "page": page, "size": size, "total": len(rows)})
 
-    async def _upload(self, request: Request, _key: str) -> Response:
+    async def _upload(self, request: Request, _owner: str) -> Response:
         body = await read_json(request)
         refuse_unknown_fields(body, {"file_name", "file_data"}, "request")
         if self.state.settings.plan == "free":  # [D 2026-11] file upload page: Creator plan and above, 403 otherwise
             raise RequestRefusedError("your plan does not include file upload", 403)
         name = await self._uploads.store_upload(body, f"upload-{new_task_id()}")
-        return _success_response({"url": f"{self._base_url}/results/{name}"})
+        return success_response({"url": f"{self._base_url}/results/{name}"})
 
-    async def _result(self, request: Request, _key: str) -> Response:
+    async def _result(self, request: Request, _owner: str) -> Response:
         name = request.path_params["name"]
         path = await self._runner.draw_sample_image(name) or self._folder / name
         return FileResponse(path) if path.is_file() else PlainTextResponse("not found", 404)
 
     def _task_response(self, task: Task) -> Response:
-        settings = self.state.settings
-        return _success_response(task_json(task, capitalised=settings.capitalised, null_output=settings.null_outputs))
+        return success_response(task_json(task, self.state.settings))
 
-    def _reset(self) -> None:
+    def _reset(self, settings: Settings) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        self.state = SandboxState(self._clock, replace(self._defaults))
+        self.state = SandboxState(self._clock, settings)
         self.state.add_samples(self._base_url, self._folder)
 
-    async def _control_reset(self, _request: Request) -> Response:
+    async def _control_reset(self, request: Request) -> Response:
+        try:
+            settings = replace(self._defaults, **await request.json())
+        except TypeError as error:
+            return PlainTextResponse(str(error), 400)
         await self._runner.stop()
-        self._reset()
+        self._reset(settings)
         return JSONResponse({})
 
     async def _control_settings(self, request: Request) -> Response:
@@ -250,7 +273,7 @@ class SandboxApp:
     async def _control_faults(self, request: Request) -> Response:
         try:
             self.state.faults.append(Fault(**await request.json()))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             return PlainTextResponse(str(error), 400)
         return JSONResponse({})
 
@@ -260,19 +283,6 @@ class SandboxApp:
 
     async def _control_state(self, _request: Request) -> Response:
         return JSONResponse({"requests": self.state.requests, "tasks": self.state.describe_submitted_tasks()})
-
-
-def _history_row(task: Task) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "task_model": _HISTORY_NAMES[task.model],
-        "action": task.task_type,
-        "service_mode": task.config.get("service_mode") or "public",
-        "status": task.status,
-        "usage": task.consumed_points if task.is_done else task.price_points,
-        "created_at": task.created_at,
-        "updated_at": task.ended_at,
-    }
 
 
 def _read_integer(query: Mapping[str, str], name: str, default: int) -> int:
@@ -285,16 +295,3 @@ def _read_integer(query: Mapping[str, str], name: str, default: int) -> int:
 async def _not_found(_request: Request, _error: Exception) -> Response:
     """Answer a path that does not exist."""
     return PlainTextResponse("404 page not found", 404)  # [R 2026-11] a captured reply
-
-
-def _to_camel_case(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-def _success_response(data: dict[str, Any]) -> Response:
-    return JSONResponse({"code": 200, "data": data, "message": "success"})
-
-
-def _error_response(text: str, status: int) -> Response:
-    return JSONResponse({"code": status, "data": None, "message": text}, status)

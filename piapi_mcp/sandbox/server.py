@@ -8,11 +8,14 @@ import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
 import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from piapi_mcp.sandbox.routes import SandboxApp
@@ -28,6 +31,25 @@ class _TransportProtocol(H11Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
         super().connection_made(transport)
+
+
+class _DateHeader:
+    """Adds the header `Date` to the replies of *app*, by the clock of the sandbox instead of the machine's."""
+
+    def __init__(self, app: ASGIApp, read_clock: Callable[[], datetime]) -> None:
+        self._app = app
+        self._read_clock = read_clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; complete the headers of its reply, unless a fault has set the header itself."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = format_datetime(self._read_clock().astimezone(UTC), usegmt=True)
+                MutableHeaders(scope=message).setdefault("date", date)
+            await send(message)
+
+        await self._app(scope, receive, send_dated)
 
 
 class SandboxServer:
@@ -47,7 +69,7 @@ class SandboxServer:
             host: A loopback address.
             port: The port to listen on; 0 means any free port.
             settings: The settings after every reset.
-            clock: The source of the times that tasks show.
+            clock: The source of the times that tasks and replies show.
 
         Raises:
             ValueError: *host* is not a loopback address.
@@ -79,11 +101,13 @@ class SandboxServer:
         host, port = listener.getsockname()[:2]
         self.base_url = f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
         folder = tempfile.TemporaryDirectory(prefix="piapi-sandbox-", ignore_cleanup_errors=True)
-        app = SandboxApp(Path(folder.name) / "results", self._settings, self._clock).build(self.base_url)
+        sandbox = SandboxApp(Path(folder.name) / "results", self._settings, self._clock)
+        app = sandbox.build(self.base_url)
         server = uvicorn.Server(
             uvicorn.Config(
-                app,
+                _DateHeader(app, sandbox.read_clock),
                 http=_TransportProtocol,
+                date_header=False,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=1,

@@ -12,7 +12,11 @@ from piapi_mcp.sandbox.fixtures import SAMPLES, Version
 POINTS_PER_USD = 10_000_000  # [R 2026-11] captured replies
 NOT_YET = "0001-01-01T00:00:00Z"  # [D/R 2026-11] the times in `meta`: Go's zero time
 
+_ACCOUNT_NAMESPACE = uuid.UUID("f1f3a5a0-2d53-4f0e-8f0a-6a0f5a0c7b2e")
+
 Route = Literal["create", "read", "cancel", "account", "history", "upload", "result"]
+
+FaultKind = Literal["answer", "stream", "delay", "cut", "fail_task"]
 
 
 @dataclass
@@ -43,6 +47,27 @@ class Settings:
     """Show `output` as null, even in a completed task."""
     midjourney_withdrawn: bool = False
     """Refuse every Midjourney request."""
+    config_echo: Literal["full", "none", "refused"] = "full"
+    """What becomes of `config`: "full" echoes it as it was sent, with the secret; "none" leaves it out of replies;
+    "refused" echoes it, but refuses a `webhook_config` that has a secret and no endpoint."""
+    input_echo: Literal["full", "none"] = "full"
+    """What replies show of `input`: "full" echoes it, except media sent as base64; "none" shows an empty object."""
+    frozen_points: int | None = None
+    """If set, tasks report this as `frozen` instead of their price, in points. The account is not affected."""
+    consumed_points: int | None = None
+    """If set, completed tasks report this as their charge instead of their price, in points: those that completed
+    earlier too. The account is not affected."""
+    history_lag: int = 0
+    """How many of an account's newest tasks the history does not show yet; the samples are always shown."""
+    unreadable_tasks: list[str] = field(default_factory=list[str])
+    """Ids of tasks whose reads are answered with 500."""
+    reads_until_visible: int = 0
+    """How many reads of each submitted task are answered as if the task did not exist."""
+    shows_account_id: bool = True
+    """Whether the account info has the field `account_id`."""
+    clock_offset_s: float = 0.0
+    """How far the service's clock is ahead of the real one, in seconds; negative means behind. It sets the times of
+    tasks and webhooks, and the header `Date` of every reply. A change of the clock leaves earlier times as they are."""
 
 
 @dataclass
@@ -50,8 +75,9 @@ class Fault:
     """A fault to inject into a route."""
 
     route: Route
-    kind: Literal["answer", "delay", "cut", "fail_task"]
-    """Send another answer, delay the reply, close the connection, or create a task that fails."""
+    kind: FaultKind
+    """Send another answer, send an answer of any length, delay the reply, close the connection, or create a task that
+    fails."""
     when: Literal["before", "after", "midway"] = "before"
     """Before the request takes effect, after it, or in the middle of the reply."""
     times: int = 1
@@ -59,17 +85,24 @@ class Fault:
     skip: int = 0
     """How many requests it lets pass first."""
     status: int = 500
-    """HTTP status of an `answer`."""
+    """HTTP status of an `answer` or a `stream`."""
     body: str = ""
-    """Body of an `answer`."""
+    """Body of an `answer`; a `stream` repeats it. After the request that created a task, `{task_id}` in it becomes the
+    id of that task."""
+    bytes: int = 0
+    """Length of the body of a `stream`, in bytes; the last repetition is cut off there."""
     headers: dict[str, str] = field(default_factory=dict[str, str])
-    """Headers of an `answer`."""
+    """Headers of an `answer` or a `stream`."""
     delay_s: float = 0.0
     """Length of a `delay`, in seconds."""
     error: dict[str, Any] = field(default_factory=dict[str, Any])
     """`error` of the task that fails."""
     logs: list[str] = field(default_factory=list[str])
     """`logs` of the task that fails."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "stream" and not self.body:
+            raise ValueError("a stream needs a body to repeat")
 
 
 @dataclass
@@ -78,7 +111,7 @@ class Task:
 
     task_id: str
     owner: str
-    """The key that submitted it; empty for a sample, which belongs to every account."""
+    """Name of the account that submitted it; empty for a sample, which belongs to every account."""
     model: str
     task_type: str
     task_input: Mapping[str, Any]
@@ -101,6 +134,8 @@ class Task:
     """The fault that makes it fail."""
     polls: int = 0
     """How often it was read while the setting `polls` was on."""
+    hidden_reads: int = 0
+    """How often it was read before it was visible; see the setting `reads_until_visible`."""
     created_at: str = NOT_YET
     started_at: str = NOT_YET
     ended_at: str = NOT_YET
@@ -123,7 +158,7 @@ class Task:
 
 @dataclass
 class Account:
-    """The points of one key."""
+    """The points of one account."""
 
     balance_points: int
     frozen_points: int = 0
@@ -154,32 +189,50 @@ class SandboxState:
     settings: Settings = field(default_factory=Settings)
     faults: list[Fault] = field(default_factory=list[Fault])
     accounts: dict[str, Account] = field(default_factory=dict[str, Account])
-    """Accounts by key."""
+    """Accounts by name."""
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     """Tasks by id, oldest first."""
     requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """The log of requests, oldest first; it never contains a key."""
 
+    def read_clock(self) -> datetime:
+        """Return the current time by the service's clock."""
+        return self.clock() + timedelta(seconds=self.settings.clock_offset_s)
+
     def now(self) -> str:
-        """Return the current time in PiAPI's format."""
-        return _format_time(self.clock())
+        """Return the current time by the service's clock, in PiAPI's format."""
+        return _format_time(self.read_clock())
 
-    def account(self, key: str) -> Account:
-        """Return the account of *key*, creating it if it is new."""
-        return self.accounts.setdefault(key, Account(self.settings.balance_points))
+    def account(self, owner: str) -> Account:
+        """Return the account named *owner*, creating it if it is new."""
+        return self.accounts.setdefault(owner, Account(self.settings.balance_points))
 
-    def find_task(self, key: str, task_id: str) -> Task | None:
-        """Return a task that *key* may see; None if there is none."""
+    def find_task(self, owner: str, task_id: str) -> Task | None:
+        """Return a task that the account *owner* may see; None if there is none."""
         task = self.tasks.get(task_id)
-        return task if task and task.owner in (key, "") else None
+        return task if task and task.owner in (owner, "") else None
 
-    def list_tasks(self, key: str) -> list[Task]:
-        """Return the tasks that *key* may see, newest first."""
-        return [task for task in reversed(self.tasks.values()) if task.owner in (key, "")]
+    def list_tasks(self, owner: str) -> list[Task]:
+        """Return the tasks that the account *owner* may see, newest first."""
+        return [task for task in reversed(self.tasks.values()) if task.owner in (owner, "")]
 
-    def count_unfinished(self, key: str) -> int:
-        """Return how many tasks of *key* are pending or processing."""
-        return sum(not task.is_done for task in self.tasks.values() if task.owner == key)
+    def list_history(self, owner: str) -> list[Task]:
+        """Return the tasks that the history of the account *owner* shows, newest first."""
+        tasks = self.list_tasks(owner)
+        late = [task.task_id for task in tasks if task.owner][: self.settings.history_lag]
+        return [task for task in tasks if task.task_id not in late]
+
+    def read_task(self, owner: str, task_id: str) -> Task | None:
+        """Return a task that a read by the account *owner* finds, and count the read if the task is not visible yet."""
+        task = self.find_task(owner, task_id)
+        if task and task.owner and task.hidden_reads < self.settings.reads_until_visible:
+            task.hidden_reads += 1
+            return None
+        return task
+
+    def count_unfinished(self, owner: str) -> int:
+        """Return how many tasks of the account *owner* are pending or processing."""
+        return sum(not task.is_done for task in self.tasks.values() if task.owner == owner)
 
     def take_faults(self, route: Route) -> list[Fault]:
         """Return the faults for this request of *route*, and count the request against each of them."""
@@ -196,7 +249,7 @@ class SandboxState:
 
     def add_samples(self, base_url: str, folder: Path) -> None:
         """Add the sample Midjourney tasks, which every account sees."""
-        yesterday = _format_time(self.clock() - timedelta(days=1))
+        yesterday = _format_time(self.read_clock() - timedelta(days=1))
         for sample in SAMPLES:
             self.tasks[sample.task_id] = Task(
                 task_id=sample.task_id,
@@ -232,6 +285,16 @@ class SandboxState:
 
 def _format_time(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def account_of_key(key: str) -> str:
+    """Return the name of the account that *key* belongs to: the part of the key before the first `~`."""
+    return key.partition("~")[0]
+
+
+def account_id(owner: str) -> str:
+    """Return the id of the account named *owner*; it never changes."""
+    return str(uuid.uuid5(_ACCOUNT_NAMESPACE, owner))
 
 
 def new_task_id() -> str:

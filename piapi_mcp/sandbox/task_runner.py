@@ -10,6 +10,7 @@ import httpx
 from piapi_mcp.sandbox import media_jobs
 from piapi_mcp.sandbox.catalog import AcceptedRequest
 from piapi_mcp.sandbox.fixtures import UPSCALED_ACTIONS, draw_sample_image
+from piapi_mcp.sandbox.replies import task_json
 from piapi_mcp.sandbox.state import SandboxState, Task
 from piapi_mcp.sandbox.uploads import delete_media
 
@@ -89,13 +90,15 @@ class TaskRunner:
             name = "video_url" if task.result_path.suffix == ".mp4" else "image_url"  # [C 2026-11]
             task.output = {name: f"{self.base_url}/results/{task.result_path.name}"}
         state.account(task.owner).settle(task, status, state.now())
-        self.notify_webhook(task)
+        self.notify_webhook(state, task)
 
-    def notify_webhook(self, task: Task) -> None:
+    def notify_webhook(self, state: SandboxState, task: Task) -> None:
         """Deliver the end of *task* to its webhook, if it has one, in the background."""
         webhook: dict[str, str] = task.config.get("webhook_config") or {}
         if webhook.get("endpoint"):
-            delivery = asyncio.create_task(_deliver_webhook(webhook["endpoint"], webhook.get("secret", ""), task))
+            # [D 2026-11] webhooks: the body
+            body = {"timestamp": int(state.read_clock().timestamp()), "data": task_json(task, state.settings)}
+            delivery = asyncio.create_task(_deliver_webhook(webhook["endpoint"], webhook.get("secret", ""), body))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._deliveries.discard)
 
@@ -137,52 +140,8 @@ async def _sleep_with_progress(task: Task, duration_s: float) -> None:
         task.advance(100 * step // steps)
 
 
-def task_json(task: Task, *, capitalised: bool = False, null_output: bool = False) -> dict[str, Any]:
-    """Return *task* as PiAPI shows it; see the settings `capitalised` and `null_outputs`."""
-    # [D/R 2026-11] the fields of a task. [R 2026-11] The statuses are in lower case, and `logs` are strings.
-    return {
-        "task_id": task.task_id,
-        "model": task.model,
-        "task_type": task.task_type,
-        "status": task.status.capitalize() if capitalised else task.status,
-        "config": dict(task.config),
-        "input": dict(task.task_input),
-        "output": None if null_output else _output_json(task),
-        "meta": {
-            "created_at": task.created_at,
-            "started_at": task.started_at,
-            "ended_at": task.ended_at,
-            "usage": {
-                "type": "point",
-                "frozen": task.price_points,
-                "consume": task.consumed_points if task.is_done else task.price_points,
-            },
-            "is_using_private_pool": False,
-        },
-        "detail": None,
-        "logs": list(task.logs),
-        "error": {"code": 0, "raw_message": "", "message": "", "detail": None} | task.error,
-    }
-
-
-def _output_json(task: Task) -> dict[str, Any] | None:
-    if task.model != "midjourney":
-        return dict(task.output) or None
-    # [R 2026-11] captured replies: `image_urls` is null, and an upscaled image has no `temporary_image_urls`
-    return {
-        "image_url": task.output.get("image_url", ""),
-        "image_urls": None,
-        "temporary_image_urls": task.output.get("temporary_image_urls"),
-        "discord_image_url": "",
-        "actions": list(task.actions) if task.status == "completed" else [],
-        "progress": task.progress,
-        "intermediate_image_urls": None,
-    }
-
-
-async def _deliver_webhook(endpoint: str, secret: str, task: Task) -> None:
-    # [D 2026-11] webhooks: the body, and the secret verbatim in a header
-    body = {"timestamp": int(time.time()), "data": task_json(task)}
+async def _deliver_webhook(endpoint: str, secret: str, body: dict[str, Any]) -> None:
+    # [D 2026-11] webhooks: the secret verbatim in a header
     headers = {b"x-webhook-secret": secret.encode()} if secret else {}
     async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
         for attempt in range(_WEBHOOK_ATTEMPTS):

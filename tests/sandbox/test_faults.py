@@ -34,6 +34,46 @@ def test_an_injected_answer_replaces_one_reply_of_any_route(
     assert second.status_code != 502
 
 
+def test_an_answer_after_a_submission_can_contain_the_id_of_the_task(
+    http: httpx.Client, sandbox: SandboxControl
+) -> None:
+    sandbox.fault("create", "answer", when="after", status=200, body='{"task_id": "{task_id}", "n": 1e999} {task_id}')
+    reply = CALLS["create"](http)
+    (task,) = sandbox.tasks()
+    assert reply.text == f'{{"task_id": "{task["task_id"]}", "n": 1e999}} {task["task_id"]}'
+
+
+def test_an_answer_without_a_created_task_keeps_the_placeholder(http: httpx.Client, sandbox: SandboxControl) -> None:
+    sandbox.set(balance_points=0)
+    sandbox.fault("create", "answer", when="after", body="{task_id}")
+    sandbox.fault("read", "answer", body="{task_id}")
+    assert [CALLS["create"](http).text, CALLS["read"](http).text] == ["{task_id}"] * 2
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 7, 2**20 + 1])
+@pytest.mark.parametrize("body", ["x", "żółw", "y" * 300_000], ids=["one-byte", "multi-byte", "long"])
+def test_a_stream_repeats_its_body_up_to_the_length_that_was_asked_for(
+    http: httpx.Client, sandbox: SandboxControl, size_bytes: int, body: str
+) -> None:
+    sandbox.fault("read", "stream", status=200, body=body, bytes=size_bytes, headers={"content-type": "text/x"})
+    reply = CALLS["read"](http)
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "text/x")
+    encoded = body.encode()
+    assert reply.content == (encoded * (size_bytes // len(encoded) + 1))[:size_bytes]
+
+
+def test_a_stream_can_follow_a_submission_and_does_not_stop_the_sandbox(
+    http: httpx.Client, sandbox: SandboxControl
+) -> None:
+    body = '{"task_id": "{task_id}"}'
+    sandbox.fault("create", "stream", when="after", status=200, body=body, bytes=500 * 2**20)
+    with http.stream("POST", "/api/v1/task", json=BODY) as reply:
+        start = next(reply.iter_text(64))
+    (task,) = sandbox.tasks()
+    assert start.startswith(body.replace("{task_id}", task["task_id"]))
+    assert http.get("/account/info").status_code == 200
+
+
 @pytest.mark.parametrize("when", ["before", "after", "midway"])
 @pytest.mark.parametrize("route", CALLS)
 def test_an_injected_cut_closes_one_connection_of_any_route(
@@ -91,7 +131,13 @@ def test_the_log_describes_every_request_but_never_its_key(
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/_sandbox/settings", {"mood": 1}), ("/_sandbox/faults", {"route": "create", "tune": 1})]
+    ("path", "body"),
+    [
+        ("/_sandbox/settings", {"mood": 1}),
+        ("/_sandbox/reset", {"mood": 1}),
+        ("/_sandbox/faults", {"route": "create", "tune": 1}),
+        ("/_sandbox/faults", {"route": "create", "kind": "stream", "bytes": 1}),
+    ],
 )
 def test_an_unknown_setting_or_fault_field_is_refused(http: httpx.Client, path: str, body: dict[str, object]) -> None:
     assert http.post(path, json=body).status_code == 400
