@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import get_args
 
@@ -110,6 +111,18 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     _add_sandbox_option(doctor)
     doctor.set_defaults(run=_doctor)
 
+    verify = commands.add_parser("verify", help="compare docs/piapi-facts.md with the real service, with your key")
+    verify.add_argument(
+        "--spend",
+        type=_usd,
+        default=Decimal(0),
+        metavar="USD",
+        help="buy the smallest tasks too, for at most so many US dollars in total: 0.01 or more (default: buy nothing)",
+    )
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_sandbox_option(verify)
+    verify.set_defaults(run=_verify)
+
     install = commands.add_parser(
         "install",
         help="add this server to a client's configuration file, or remove it again",
@@ -150,6 +163,16 @@ def _server_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise argparse.ArgumentTypeError("use 1 to 64 letters, digits, - or _")
     return text
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not (amount.is_finite() and amount >= 0):
+        raise argparse.ArgumentTypeError("it takes a number of US dollars, such as 0.01")
+    return amount
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -215,6 +238,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
             base_url = stack.enter_context(SandboxServer()).base_url
         logging.getLogger("piapi_mcp.settings").setLevel(logging.ERROR)  # the report says the same
         return run_doctor(os.environ, base_url=base_url, as_json=arguments.json)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from piapi_mcp.commands.verify import verify
+
+    settings = Settings.from_env(os.environ)
+    with contextlib.ExitStack() as stack:
+        if arguments.sandbox:
+            from piapi_mcp.sandbox.server import SandboxServer
+
+            settings = settings.for_sandbox(stack.enter_context(SandboxServer()).base_url)
+        return verify(settings, spend_usd=arguments.spend, as_json=arguments.json)
 
 
 def _install(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "server": {"tasks", "piapi", "media", "errors", "formatting", "settings"},
     "hosting": {"server", "tasks", "errors", "settings"},
     "sandbox": set[str](),
-    "commands": {"tasks", "media", "sandbox", "settings", "errors", "formatting"},
+    "commands": {"tasks", "piapi", "media", "sandbox", "settings", "errors", "formatting"},
     "cli": {"server", "hosting", "commands", "sandbox", "settings", "errors"},
     "__main__": {"cli"},
 }
