@@ -43,11 +43,11 @@ def measure_image(content: bytes) -> tuple[int, int]:
         ValueError: It is none; the text says why.
     """
     from piapi_mcp.media.image import read_header
-    from piapi_mcp.media.reading import BrokenFileError
+    from piapi_mcp.media.parsing import InvalidMediaError
 
     try:
         header = read_header(lambda offset, length: content[offset : offset + length])
-    except BrokenFileError as error:
+    except InvalidMediaError as error:
         raise ValueError(str(error)) from None
     return header.width_px, header.height_px
 
@@ -59,13 +59,13 @@ def measure_video(content: bytes) -> tuple[int, int]:
         ValueError: It is none; the text says why.
     """
     from piapi_mcp.media.mp4 import read_movie
-    from piapi_mcp.media.reading import BrokenFileError
-    from piapi_mcp.media.video import facts_of
+    from piapi_mcp.media.parsing import InvalidMediaError
+    from piapi_mcp.media.video import facts_from_movie
 
     try:
         movie = read_movie(lambda offset, length: content[offset : offset + length], len(content))
-        facts = facts_of(movie, len(content))
-    except BrokenFileError as error:
+        facts = facts_from_movie(movie, len(content))
+    except InvalidMediaError as error:
         raise ValueError(str(error)) from None
     return facts.width_px, facts.height_px
 
