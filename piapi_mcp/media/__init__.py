@@ -1,1 +1,1 @@
-"""What users hand in: open it once, say what it is, send it from where it lies. Knows nothing of products or prices."""
+"""Sources and results: files are opened once, probed, fetched, previewed and sent. Knows no products and no prices."""

@@ -46,6 +46,8 @@ class FetchedRange:
     """Of the whole file; None if the server does not report it."""
     content_type: str
     """Without parameters, in lower case; empty if the server does not report it."""
+    etag: str = ""
+    """The server's name for this version of the file; empty if it reports none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Fetcher:
                 data += block
                 if len(data) >= length:
                     break
-            return FetchedRange(bytes(data[:length]), size_bytes, _content_type(response))
+            etag = response.headers.get("etag", "")
+            return FetchedRange(bytes(data[:length]), size_bytes, _content_type(response), etag)
 
     async def download(self, url: str, file: BinaryIO, *, max_bytes: int) -> None:
         """Write the file at *url* to *file*. After an error, *file* may contain a part of it.

@@ -4,9 +4,11 @@ PiAPI fetches the file itself, from its own network, so a file that cannot be pr
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from piapi_mcp.media.fetch import Fetcher, FetchError
 from piapi_mcp.media.image import ImageFacts, image_rejection, read_header
@@ -74,6 +76,28 @@ async def probe_image_url(media: MediaUrl, fetcher: Fetcher) -> ImageFacts | Not
         return await _probe(media.url, fetcher, parse)
     except InvalidMediaError as error:
         raise image_rejection(_LABEL, error) from None
+
+
+async def identify_signed_url(media: MediaUrl, fetcher: Fetcher) -> str | None:
+    """Return what a URL with a query leads to: the URL without the query, and a digest of size, ETag, begin and end.
+
+    A link that is signed anew has another query and leads to the same file. None where the URL has no query, or where
+    the file cannot be read in ranges: then only the same URL is the same file.
+    """
+    parts = urlsplit(media.url)
+    if not parts.query:
+        return None
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            first = await fetcher.read_range(media.url, 0, _MIN_RANGE_BYTES)
+            if first.size_bytes is None or first.content_type == "text/html":
+                return None
+            offset = max(0, first.size_bytes - _MIN_RANGE_BYTES)
+            last = await fetcher.read_range(media.url, offset, _MIN_RANGE_BYTES)
+    except (TimeoutError, FetchError):
+        return None
+    digest = hashlib.sha256(f"{first.size_bytes} {first.etag} ".encode() + first.data + last.data).hexdigest()
+    return f"{parts.scheme}://{parts.netloc}{parts.path} {digest}"
 
 
 async def _probe(url: str, fetcher: Fetcher, parse: Callable[[ReadAt, int], _T]) -> _T | NotProbed:
