@@ -80,6 +80,9 @@ class Settings(BaseModel):
     max_cost_usd: Decimal | None = Field(default=None, alias="PIAPI_MAX_COST_USD", ge=0)
     """Maximum price of one task, in US dollars."""
 
+    midjourney_price_usd: Decimal | None = Field(default=None, alias="PIAPI_MIDJOURNEY_PRICE_USD", ge=0)
+    """Price that a Midjourney upscale is assumed to have under your limits, in US dollars: PiAPI publishes none."""
+
     daily_budget_usd: Decimal | None = Field(default=None, alias="PIAPI_DAILY_BUDGET_USD", ge=0)
     """Maximum price of all tasks of a UTC day together, in US dollars."""
 
@@ -192,6 +195,7 @@ _ALLOWED = {
     "PIAPI_PREVIEWS": "true or false",
     "PIAPI_MAX_COST_USD": "a number of US dollars, such as 0.50",
     "PIAPI_DAILY_BUDGET_USD": "a number of US dollars, such as 5",
+    "PIAPI_MIDJOURNEY_PRICE_USD": "a number of US dollars, such as 0.02",
     "PIAPI_WEBHOOK_ENDPOINT": "an http or https URL",
     "PIAPI_STATE_DIR": "the full path of a folder",
     "PIAPI_OUTPUT_DIR": "the full path of a folder",

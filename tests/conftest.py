@@ -14,8 +14,8 @@ from piapi_mcp.settings import Settings
 from tests.support.http_server import HttpServer, run_shared_server
 from tests.support.stdio_server import KEY
 
-WORKERS_PER_CORE = 1.5
-"""A third of the time, a test waits for a poll or for another process."""
+WORKERS_PER_CORE = 2
+"""Half of the time, a test waits for a poll or for another process."""
 
 
 @pytest.hookimpl(optionalhook=True)

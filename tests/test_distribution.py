@@ -102,5 +102,5 @@ def test_the_skill_names_only_tools_that_exist() -> None:
     tools = {tool.name for tool in build_tools()}
     assert set(re.findall(r"`([a-z]+_[a-z]+)`", skill)) >= {"get_task", "list_tasks", "save_result"}
     arguments = {name for tool in build_tools() for name in tool.parameters["properties"]}
-    answers = {"quoted_usd", "charged_usd", "result_urls", "next_step"}
+    answers = {"quoted_usd", "at_most_usd", "charged_usd", "result_urls", "next_step"}
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", skill)) <= tools | arguments | answers

@@ -98,6 +98,7 @@ BELIEFS: dict[str, dict[str, str]] = {
         "cancel.products": _MIDJOURNEY,
         "cancel.refund": _PAID,
         "account.info": _FREE,
+        "account.id": _FREE,
         "history.route": _FREE,
         "history.spelling": _FREE,
         "history.output": _FREE,

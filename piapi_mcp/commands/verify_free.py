@@ -105,6 +105,8 @@ class FreeChecks:
         self._judge(
             "account.info", "all fields" if has_fields else f"HTTP {reply.status}, no {missing}", holds=has_fields
         )
+        has_id = any(isinstance(account.get(field), str | int) for field in ("account_id", "user_id", "id"))
+        self._judge("account.id", "an id" if has_id else "no id", holds=has_id)
         self._judge_points(account)
 
     def _judge_points(self, account: Json) -> None:

@@ -38,11 +38,17 @@ class NewSubmission:
     summary: str
     """The request in a few words, for a person."""
     input_digests: Mapping[str, str]
-    """A digest of each field of the input, or `file` for a file: recovery recognises the task by them."""
+    """A digest of each field of the input; recovery recognises the task by them."""
     quoted_usd: Decimal | None
     """Price before buying, in US dollars; None where it is not known."""
+    is_upper_bound: bool = False
+    """Whether the task may cost less than `quoted_usd`."""
     expected_px: tuple[int, int] | None = None
     """Width and height that the result should have, where that is known."""
+    mark: str | None = None
+    """The token that the task carries in its `config`; None where it carries none."""
+    earlier_fingerprint: str | None = None
+    """Fingerprint of the same request as version 0.1 made it, for rows that it wrote."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +66,28 @@ class Submission:
     attempt: int
     """1 for the first submission of this request, 2 for the second."""
     quoted_usd: Decimal | None
-    """The quote, replaced by the price that PiAPI froze as soon as it reports one."""
+    is_upper_bound: bool
+    frozen_usd: Decimal | None
+    """The price that PiAPI reserved when it accepted the task; None until it reports one."""
     charged_usd: Decimal | None
     """What PiAPI charged; None until the task has ended."""
+    mark: str | None
     task_id: str | None
     created_at: float
     """When the row was written, in Unix seconds."""
     lease_until: float
-    """When the lease ends unless it is renewed, in Unix seconds."""
+    """When the lease ends unless it is renewed, in seconds of the ledger's steady clock."""
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the task costs or may cost, in US dollars; None where no price is known.
+
+        Until the charge is known, the higher of quote and frozen price: neither makes the other untrue.
+        """
+        if self.charged_usd is not None:
+            return self.charged_usd
+        prices = [price for price in (self.quoted_usd, self.frozen_usd) if price is not None]
+        return max(prices) if prices else None
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,8 @@ class BoughtBefore:
     """The same request became a task before, which has not failed as far as the ledger knows."""
 
     submission: Submission
+    is_recent: bool = True
+    """Whether it was submitted within the replay window."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +153,16 @@ class Ledger(Protocol):
         ...
 
     async def renew(self, submission_id: int) -> bool:
-        """Extend the lease of a submission that is still being submitted."""
+        """Extend the lease of a submission; False means that it is no longer the caller's to submit."""
         ...
 
     async def record_task(self, submission_id: int, task_id: str, *, frozen_usd: Decimal | None = None) -> bool:
         """Record the task that a submission became, and the price that PiAPI froze for it, where known.
 
+        Returns whether the task is recorded for it, now or before.
+
         Raises:
-            TaskIdConflictError: The task id is recorded for another submission of the account.
+            TaskIdConflictError: The task id is recorded for another submission, of any account.
         """
         ...
 
@@ -151,7 +175,10 @@ class Ledger(Protocol):
         ...
 
     async def record_end(self, task_id: str, *, failed: bool, charged_usd: Decimal | None) -> bool:
-        """Record how a task ended and what it cost; a task that was not submitted here changes nothing."""
+        """Record how a task ended and what it cost, also where that changes later.
+
+        A task that was not submitted here changes nothing.
+        """
         ...
 
     async def expire_leases(self) -> None:
@@ -162,8 +189,16 @@ class Ledger(Protocol):
         """Return the submission that became the task *task_id*."""
         ...
 
+    async def find_by_mark(self, mark: str) -> Submission | None:
+        """Return the submission that carries *mark*."""
+        ...
+
     async def find_by_request(self, fingerprint: str) -> Submission | None:
-        """Return the newest submission of the request in the replay window that was not refused and did not fail."""
+        """Return the submission that a claim of the request would find.
+
+        That is the newest that became a task, else the newest whose outcome is open or unknown. Only a task that has
+        completed is forgotten after the replay window.
+        """
         ...
 
     async def recent(self, *, limit: int, states: tuple[State, ...] = STATES) -> list[Submission]:
@@ -172,6 +207,14 @@ class Ledger(Protocol):
 
     async def spent_today_usd(self) -> Decimal:
         """Return what today's (UTC) submissions cost or may cost, in US dollars; an unknown price counts as 0."""
+        ...
+
+    async def is_account_known(self) -> bool:
+        """Whether the account is identified by PiAPI's own id."""
+        ...
+
+    async def set_account(self, account_id: str) -> None:
+        """Identify the account by PiAPI's own id of it, from now on and for the submissions made so far."""
         ...
 
     async def close(self) -> None:

@@ -4,15 +4,18 @@ The documentation and the live service differ in small ways (case of words, null
 These differences are resolved here: the rest of the code never sees PiAPI's JSON.
 """
 
-import math
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import cast
 
-from piapi_mcp.piapi.catalog import POINTS_PER_USD
+from piapi_mcp.formatting import safe_text
+from piapi_mcp.piapi.catalog import POINTS_PER_USD, TASK_ID_PATTERN
 
 Json = Mapping[str, object]
 
@@ -20,21 +23,35 @@ Json = Mapping[str, object]
 COMPLETED = "completed"
 FAILED = "failed"
 CANCELLED = ("cancelled", "canceled")  # [? 2026-11] the status of a cancelled task is not documented
-_MAX_INPUT_FIELD_CHARS = 2000
-"""A longer field of the input is taken for media and left out."""
+
+MARK_PATTERN = r"piapi-mcp-[0-9a-f]{32}"
+"""Form of the mark that a submission carries in `config.webhook_config.secret`, see `client.TaskConfig`."""
+
+_MAX_TEXT_CHARS = 1000
+_MAX_URL_CHARS = 8000
+_MAX_ITEMS = 100
+"""Items of a list that are read: logs, URLs, actions."""
+_MAX_INPUT_FIELDS = 20
+_MAX_NUMBER = 10**18
+"""Larger numbers are no prices, percentages or counts."""
+_SHORTEST_FILE_CHARS = 64
 
 
 @dataclass(frozen=True)
 class RemoteTask:
-    """A task as PiAPI returns it. The request's `config` is left out on purpose: it echoes the webhook secret."""
+    """A task as PiAPI returns it. Of the request's `config` only our own mark is kept: it echoes the webhook secret."""
 
     task_id: str
     status: str = "pending"
     """In lower case: pending, processing, staged, completed, failed, or a status that this project does not know."""
     model: str | None = None
     task_type: str | None = None
-    task_input: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The short fields of the input, as far as PiAPI echoes them; no media."""
+    input_digests: Mapping[str, str] = field(default_factory=dict[str, str])
+    """`digest_field` of each field of the input that PiAPI echoes."""
+    url_fields: frozenset[str] = frozenset()
+    """The fields of the input that PiAPI echoes as a URL."""
+    mark: str | None = None
+    """The mark of the submission, where PiAPI echoes it."""
     progress_percent: int | None = None
     """0-100; only Midjourney reports it."""
     result_urls: tuple[str, ...] = ()
@@ -70,9 +87,10 @@ class RemoteTask:
 
 def parse_task(data: Json) -> RemoteTask | None:
     """Return the task in *data*; None when it has no task id."""
-    task_id = _text(data.get("task_id"))
+    task_id = _task_id(data.get("task_id"))
     if task_id is None:
         return None
+    task_input = _input(data.get("input"))
     output, meta = _mapping(data.get("output")), _mapping(data.get("meta"))
     usage = _mapping(meta.get("usage"))
     return RemoteTask(
@@ -81,10 +99,12 @@ def parse_task(data: Json) -> RemoteTask | None:
         status=(_text(data.get("status")) or "pending").lower(),
         model=_text(data.get("model")),
         task_type=_text(data.get("task_type")),
-        task_input=_short_fields(data.get("input")),
+        input_digests={name: digest_field(value) for name, value in task_input.items()},
+        url_fields=frozenset(name for name, value in task_input.items() if _is_url(value)),
+        mark=_mark(data.get("config")),
         progress_percent=_percent(output.get("progress")),
         result_urls=_result_urls(output),
-        result_base64=_text(output.get("image_base64")),  # [C 2026-11]
+        result_base64=_base64(output.get("image_base64")),  # [C 2026-11]
         actions=_texts(output.get("actions")),
         frozen_usd=points_to_usd(usage.get("frozen")),
         consumed_usd=points_to_usd(usage.get("consume")),
@@ -100,6 +120,8 @@ def parse_task(data: Json) -> RemoteTask | None:
 class Account:
     """The account that a key belongs to."""
 
+    account_id: str | None
+    """PiAPI's id of the account; None where it reports none."""
     name: str | None
     plan: str | None
     balance_usd: Decimal | None
@@ -116,6 +138,7 @@ def parse_account(data: Json) -> Account:
     balance_usd = _number(data.get("equivalent_in_usd"))  # [D 2026-11] account info page
     concurrency = _number(data.get("max_concurrent_task_count"))  # [R 2026-11]
     return Account(
+        account_id=_account_id(data),
         name=_text(data.get("name")) or _text(data.get("account_name")),
         plan=_text(data.get("plan")),
         balance_usd=points_to_usd(wallet.get("point_remain")) if balance_usd is None else balance_usd,
@@ -151,7 +174,7 @@ def parse_history(data: Json) -> tuple[HistoryRow, ...]:
             created_at=parse_time(row.get("created_at")),
         )
         for row in rows
-        if (task_id := _text(row.get("task_id")))
+        if (task_id := _task_id(row.get("task_id")))
     )
 
 
@@ -188,7 +211,7 @@ def error_text(error: object) -> str | None:
     if distinct:
         return ": ".join(distinct)
     code = fields.get("code")
-    return f"error {code}" if code else None
+    return f"error {number}" if (number := _number(code)) else None
 
 
 def _result_urls(output: Json) -> tuple[str, ...]:
@@ -201,17 +224,53 @@ def _result_urls(output: Json) -> tuple[str, ...]:
         output.get("video"),
         *_items(output.get("image_urls")),
     ]
-    urls = (text for text in map(_text, candidates) if text and text.startswith(("http://", "https://")))
+    urls = (text.strip() for text in candidates if isinstance(text, str) and _is_url(text.strip()))
     return tuple(dict.fromkeys(urls))
 
 
-def _short_fields(value: object) -> Mapping[str, str]:
-    fields = _mapping(value).items()
-    return {
-        name: str(item)
-        for name, item in fields
-        if isinstance(item, str | int) and len(str(item)) <= _MAX_INPUT_FIELD_CHARS
-    }
+def _is_url(text: str) -> bool:
+    """Whether *text* can be passed on as a link: nothing in it may break out of the text around it."""
+    return len(text) <= _MAX_URL_CHARS and re.fullmatch(r"https?://[!-~]+", text) is not None
+
+
+def digest_field(value: object) -> str:
+    """Return a digest of a field of the input: of the whole value, and of a file's bytes where it is base64.
+
+    Digests are kept instead of values, because URLs may contain secrets.
+    """
+    text = str(value)
+    if len(text) >= _SHORTEST_FILE_CHARS and not _is_url(text):
+        try:
+            return file_digest(hashlib.sha256(base64.b64decode(text.rpartition(",")[2], validate=True)).hexdigest())
+        except ValueError:
+            pass  # not base64
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def file_digest(media_sha256: str) -> str:
+    """Return what `digest_field` returns for a file with this SHA-256 that is echoed as base64."""
+    return f"file:{media_sha256[:16]}"
+
+
+def _input(value: object) -> Mapping[str, str]:
+    fields = islice(_mapping(value).items(), _MAX_INPUT_FIELDS)
+    return {name: str(item) for name, item in fields if isinstance(item, str | bool) or _number(item) is not None}
+
+
+def _mark(config: object) -> str | None:
+    # [R 2026-11] real replies echo `config`
+    secret = _mapping(_mapping(config).get("webhook_config")).get("secret")
+    return secret if isinstance(secret, str) and re.fullmatch(MARK_PATTERN, secret) else None
+
+
+def _task_id(value: object) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(TASK_ID_PATTERN, value) else None
+
+
+def _account_id(data: Json) -> str | None:
+    # [? 2026-11] whether the account info has an id, and what it is called
+    ids = (data.get(name) for name in ("account_id", "user_id", "id"))
+    return next((f"{found}" for found in ids if _text(found) or _number(found)), None)
 
 
 def _percent(value: object) -> int | None:
@@ -220,13 +279,17 @@ def _percent(value: object) -> int | None:
 
 
 def _number(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MAX_NUMBER < value < _MAX_NUMBER:
         return None
     return Decimal(str(value))
 
 
 def _text(value: object) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None
+    return safe_text(value, max_chars=_MAX_TEXT_CHARS).strip() or None if isinstance(value, str) else None
+
+
+def _base64(value: object) -> str | None:
+    return value.strip() or None if isinstance(value, str) and value.isascii() else None
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -237,7 +300,8 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _items(value: object) -> Sequence[object]:
-    return cast("list[object]", value) if isinstance(value, list) else ()
+    """Return the first items of a list; anything else has none."""
+    return cast("list[object]", value)[:_MAX_ITEMS] if isinstance(value, list) else ()
 
 
 def _mapping(value: object) -> Json:

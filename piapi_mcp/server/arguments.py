@@ -77,7 +77,7 @@ MaxCost = Annotated[
     BeforeValidator(_reject_boolean),
     Field(description="Refuse the task if it costs more than this many US dollars."),
 ]
-AllowUnknownPrice = Annotated[bool, Field(description="Submit despite a limit when the price is not known.")]
+AllowUnknownPrice = Annotated[bool, Field(description="Submit despite max_cost_usd when the price is not known.")]
 DryRun = Annotated[bool, Field(description="Check and price the task without buying it.")]
 AllowRepeat = Annotated[bool, Field(description="Buy the same task again although it was bought before.")]
 Limit = Annotated[

@@ -108,5 +108,6 @@ def _state(task: Task, task_id: str) -> TaskState:
 
 def _message(task: Task) -> str:
     progress = "" if task.progress_percent is None else f", {task.progress_percent} %"
-    price = "" if task.quoted_usd is None else f", {dollars(task.quoted_usd)}"
+    usd = task.quoted_usd or task.at_most_usd or task.frozen_usd
+    price = "" if usd is None else f", {dollars(usd)}"
     return " ".join([f"{task.status}{progress}{price}.", *(task.notes or ())])

@@ -1,1 +1,1 @@
-"""The life of one task: check and price it, submit it, wait for it, tell how it stands."""
+"""The life of one task: its request is checked, quoted and submitted once; it is polled, found again, and saved."""

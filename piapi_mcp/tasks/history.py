@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 from datetime import UTC, datetime
-from decimal import Decimal
 
-from piapi_mcp.ledger.ledger import Ledger, Submission
+from piapi_mcp.ledger.ledger import Ledger, State, Submission
 from piapi_mcp.piapi.catalog import PRODUCTS
 from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import HistoryRow
@@ -17,8 +16,14 @@ _MAX_RECOVERED = 10
 _SMALLEST_PAGE = 10  # [D 2026-11] user task history page: page_size is 10 to 100
 _MODELS = {product.history_model: product.model for product in PRODUCTS}
 _DESCRIPTIONS = {"imagine": "imagine (a grid to upscale from)"}  # [D 2026-11] imagine page: its result is a grid
-_STATUSES = {"submitting": "unknown", "submitted": "pending", "done": "completed", "failed": "failed"}
-"""The ledger's states in PiAPI's words."""
+_STATUSES: dict[State, str] = {
+    "submitting": "submitting",
+    "submitted": "pending",
+    "done": "completed",
+    "failed": "failed",
+    "unknown": "unknown",
+}
+"""The ledger's states in PiAPI's words; refused submissions are not listed."""
 
 
 async def list_tasks(
@@ -33,7 +38,7 @@ async def list_tasks(
     """
     await _recover_lost(ledger, recovery)
     rows = await client.read_history(page_size=max(_SMALLEST_PAGE, limit))
-    submissions = [found for found in await ledger.recent(limit=limit) if found.state != "refused"]
+    submissions = await ledger.recent(limit=limit, states=_states(status))
     by_task = {submission.task_id: submission for submission in submissions if submission.task_id}
     in_history = {row.task_id for row in rows}
     lines = [_line_of_row(row, by_task.get(row.task_id)) for row in rows]
@@ -41,6 +46,11 @@ async def list_tasks(
     lines = [line for line in lines if status in (None, line.status)]
     lines.sort(key=lambda line: line.created_at or datetime.min.replace(tzinfo=UTC), reverse=True)
     return TaskList(tasks=lines[:limit], next_step=_next_step(lines[:limit]))
+
+
+def _states(status: str | None) -> tuple[State, ...]:
+    """Return the ledger's states that a status asks for, so that newer rows of others do not hide them."""
+    return tuple(state for state, name in _STATUSES.items() if status in (None, name)) or tuple(_STATUSES)
 
 
 async def _recover_lost(ledger: Ledger, recovery: Recovery) -> None:
@@ -58,7 +68,7 @@ def _line_of_row(row: HistoryRow, submission: Submission | None) -> TaskLine:
         status=row.status,
         product=submission.model if submission else _MODELS.get(row.model or "", row.model or "unknown"),
         what=submission.summary if submission else _DESCRIPTIONS.get(row.action or "", row.action),
-        usd=row.usage_usd if row.usage_usd is not None else _price_usd(submission),
+        usd=row.usage_usd if row.usage_usd is not None or submission is None else submission.cost_usd,
         created_at=row.created_at,
     )
 
@@ -66,18 +76,12 @@ def _line_of_row(row: HistoryRow, submission: Submission | None) -> TaskLine:
 def _line_of_submission(submission: Submission) -> TaskLine:
     return TaskLine(
         task_id=submission.task_id,
-        status=_STATUSES.get(submission.state, submission.state),
+        status=_STATUSES[submission.state],
         product=submission.model,
         what=submission.summary,
-        usd=_price_usd(submission),
+        usd=submission.cost_usd,
         created_at=datetime.fromtimestamp(submission.created_at, UTC),
     )
-
-
-def _price_usd(submission: Submission | None) -> Decimal | None:
-    if submission is None:
-        return None
-    return submission.quoted_usd if submission.charged_usd is None else submission.charged_usd
 
 
 def _next_step(lines: list[TaskLine]) -> str:

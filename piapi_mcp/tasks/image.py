@@ -8,11 +8,11 @@ from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.image import ImageFacts, probe_image
 from piapi_mcp.media.sources import MediaAccess, MediaUrl
-from piapi_mcp.media.url_probe import NotProbed, probe_image_url
+from piapi_mcp.media.url_probe import NotProbed, identify_signed_url, probe_image_url
 from piapi_mcp.piapi.catalog import IMAGE_LIMITS, IMAGE_UPSCALE, ImageScale
 from piapi_mcp.piapi.client import TaskConfig
-from piapi_mcp.tasks.pricing import Quote, quote_image
-from piapi_mcp.tasks.request import TaskRequest
+from piapi_mcp.tasks.pricing import quote_image, quote_unseen_image
+from piapi_mcp.tasks.request import RequestContext, TaskRequest
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class ImageUpscale:
     scale: ImageScale = 2
     face_enhance: bool = False
 
-    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+    async def build_request(self, context: RequestContext) -> TaskRequest:
         """Open and probe the image, check it against PiAPI's limits, and quote it.
 
         Raises:
             InputRejectedError: The image cannot be opened, or PiAPI would refuse it.
         """
-        config = replace(config, service_mode=None)  # [D 2026-11] image upscale page: config has a webhook only
-        source = await access.open(self.image, argument="image", max_bytes=IMAGE_LIMITS.max_bytes)
+        config = replace(context.config, service_mode=None)  # [D 2026-11] image upscale page: config has a webhook only
+        source = await context.access.open(self.image, argument="image", max_bytes=IMAGE_LIMITS.max_bytes)
         if isinstance(source, MediaUrl):
-            return await self._request_for_url(source, config, access)
+            return await self._request_for_url(source, config, context.access)
         with ExitStack() as open_files:
             open_files.enter_context(source)
             facts = await asyncio.to_thread(probe_image, source)
@@ -50,14 +50,19 @@ class ImageUpscale:
     async def _request_for_url(self, source: MediaUrl, config: TaskConfig, access: MediaAccess) -> TaskRequest:
         facts = await probe_image_url(source, access.fetcher)
         if isinstance(facts, NotProbed):
-            note = (
-                f"The image at the URL was not checked here ({facts.reason}): PiAPI checks it, its size is the price."
-            )
-            price = Quote(unknown_because="its size could not be read from here", notes=(note,))
+            price = quote_unseen_image(facts.reason, self.scale)
         else:
             check_limits(facts)
             price = quote_image(facts, self.scale)
-        return TaskRequest(IMAGE_UPSCALE, self._input(source.url), config, f"image at {quote(source.url)}", price)
+        known = await identify_signed_url(source, access.fetcher)
+        return TaskRequest(
+            IMAGE_UPSCALE,
+            self._input(source.url),
+            config,
+            summary=f"image at {quote(source.url)}",
+            quote=price,
+            identity_input={"image": known} if known else {},
+        )
 
     def _input(self, image: object) -> dict[str, object]:
         return {"image": image, "scale": self.scale, "face_enhance": self.face_enhance}

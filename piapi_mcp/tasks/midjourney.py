@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from piapi_mcp.errors import InputRejectedError, UnknownTaskError, UnreachableError
 from piapi_mcp.formatting import quote
-from piapi_mcp.media.sources import MediaAccess
 from piapi_mcp.piapi.catalog import (
     MIDJOURNEY_ACTIONS,
     MIDJOURNEY_INDEX_RULES,
@@ -13,10 +12,10 @@ from piapi_mcp.piapi.catalog import (
     MidjourneyIndex,
     ServiceMode,
 )
-from piapi_mcp.piapi.client import PiAPIClient, TaskConfig
+from piapi_mcp.piapi.client import PiAPIClient
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
-from piapi_mcp.tasks.pricing import Quote
-from piapi_mcp.tasks.request import TaskRequest
+from piapi_mcp.tasks.pricing import quote_midjourney
+from piapi_mcp.tasks.request import RequestContext, TaskRequest
 
 _CHECK_TIMEOUT_S = 8.0
 """The check must not use up the time that the submission needs."""
@@ -32,15 +31,14 @@ class MidjourneyUpscale:
     service_mode: ServiceMode | None = None
     """None for the operator's setting."""
 
-    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
-        """Return the request; PiAPI publishes no price for it. The origin task is checked with PiAPI later."""
-        del access  # the image is PiAPI's own
+    async def build_request(self, context: RequestContext) -> TaskRequest:
+        """Return the request. The origin task is checked with PiAPI later."""
         return TaskRequest(
             product=MIDJOURNEY_UPSCALE,
             task_input={"origin_task_id": self.origin_task_id, "index": self.index},
-            config=replace(config, service_mode=self.service_mode or config.service_mode),
+            config=replace(context.config, service_mode=self.service_mode or context.config.service_mode),
             summary=f"index {self.index} of task {self.origin_task_id}",
-            quote=Quote(),
+            quote=quote_midjourney(context.midjourney_price_usd),
             check_with_piapi=self._check_origin,
         )
 

@@ -27,8 +27,17 @@ class Task(BaseModel):
     result_urls: list[str] | None = None
     """Links to the finished files."""
 
+    bought_now: bool | None = None
+    """Of a submission: whether this call bought the task; false: it was bought before, and nothing was charged now."""
+
     quoted_usd: Usd | None = None
-    """Price in US dollars: what PiAPI froze for the task, or its list price; absent when it is not known."""
+    """Price before buying, in US dollars; absent when it is not known."""
+
+    at_most_usd: Usd | None = None
+    """Instead of quoted_usd: the most that the task may cost, in US dollars."""
+
+    frozen_usd: Usd | None = None
+    """What PiAPI reserved for the task while it runs, in US dollars."""
 
     charged_usd: Usd | None = None
     """What PiAPI charged, in US dollars, once the task has ended."""
@@ -64,7 +73,7 @@ class TaskLine(BaseModel):
     """Pass it to get_task, or to midjourney_upscale as origin_task_id. Absent while it is not known."""
 
     status: str
-    """As in get_task; unknown: the task may or may not have been bought."""
+    """As in get_task; submitting: being submitted now; unknown: the task may or may not have been bought."""
 
     product: str
     """PiAPI's model, such as midjourney."""
@@ -73,7 +82,7 @@ class TaskLine(BaseModel):
     """What was submitted."""
 
     usd: Usd | None = None
-    """What it cost, or its quote while it runs, in US dollars."""
+    """What it cost or may cost, in US dollars."""
 
     created_at: datetime | None = None
     """When it was submitted."""

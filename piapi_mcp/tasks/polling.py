@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from piapi_mcp.errors import InputRejectedError, LedgerError, RateLimitedError, RefusedError, UnreachableError
+from piapi_mcp.errors import (
+    InputRejectedError,
+    LedgerError,
+    RateLimitedError,
+    RefusedError,
+    UnknownTaskError,
+    UnreachableError,
+)
 from piapi_mcp.ledger.ledger import Ledger
 from piapi_mcp.piapi.models import RemoteTask
 
@@ -47,10 +54,26 @@ async def read_task(client: "PiAPIClient", ledger: Ledger, task_id: str) -> Remo
         RefusedError: PiAPI refused the request.
         UnreachableError: PiAPI gave no usable answer.
     """
-    task = await client.read_task(task_id)
+    try:
+        task = await client.read_task(task_id)
+    except UnknownTaskError as error:
+        raise await _explain_unknown(ledger, task_id, error) from error
     with contextlib.suppress(LedgerError):
         await record_end(ledger, task)
     return task
+
+
+async def _explain_unknown(ledger: Ledger, task_id: str, error: UnknownTaskError) -> UnknownTaskError:
+    """Return the error for a task that PiAPI does not show; one that was bought here exists all the same."""
+    with contextlib.suppress(LedgerError):
+        if submission := await ledger.find_by_task(task_id):
+            bought_at = datetime.fromtimestamp(submission.created_at, UTC).isoformat(timespec="seconds")
+            return UnknownTaskError(
+                f"Task {task_id} was bought here at {bought_at}, but PiAPI does not show it now. Do not buy it again: "
+                "call get_task again in a minute, and tell the user if it stays so.",
+                status=error.status,
+            )
+    return error
 
 
 async def record_end(ledger: Ledger, task: RemoteTask) -> None:
@@ -158,7 +181,8 @@ class Poller:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(poll.polled.wait(), min(left_s, _REPORT_EVERY_S))
                 if on_poll and poll.latest:
-                    await on_poll(poll.latest)
+                    with contextlib.suppress(Exception):  # a report that fails must not hide the task
+                        await on_poll(poll.latest)
             return poll.result(clock())
 
     def _is_over(self, poll: _SharedPoll) -> bool:

@@ -1,23 +1,28 @@
 """Turns tasks into what agents read: the state, the price, and the next step."""
 
-from decimal import Decimal
-
 from piapi_mcp.formatting import dollars
 from piapi_mcp.piapi.catalog import RESULTS_KEPT_DAYS
 from piapi_mcp.piapi.models import COMPLETED, RemoteTask
 from piapi_mcp.tasks.models import Task
 from piapi_mcp.tasks.pricing import Quote
+from piapi_mcp.tasks.submission import SubmittedTask
 
 
 def describe_dry_run(quote: Quote, *, is_replay: bool) -> Task:
-    """Return the answer to a dry run; *is_replay* says whether the same request was submitted before."""
+    """Return the answer to a dry run; *is_replay* says whether the request would be answered with an earlier task."""
     if is_replay:
         next_step = (
             "The same request was submitted before: without dry_run it answers with that task and costs nothing more."
         )
     else:
         next_step = f"Nothing was bought; {_price(quote)}. Call again without dry_run to buy it."
-    return Task(status="dry_run", quoted_usd=quote.usd, notes=list(quote.notes) or None, next_step=next_step)
+    return Task(
+        status="dry_run",
+        quoted_usd=None if quote.is_upper_bound else quote.usd,
+        at_most_usd=quote.usd if quote.is_upper_bound else None,
+        notes=list(quote.notes) or None,
+        next_step=next_step,
+    )
 
 
 def _price(quote: Quote) -> str:
@@ -26,16 +31,21 @@ def _price(quote: Quote) -> str:
     return f"it would cost {'at most ' if quote.is_upper_bound else ''}{dollars(quote.usd)}"
 
 
-def describe_task(
-    remote: RemoteTask, *, can_save: bool, quoted_usd: Decimal | None = None, notes: tuple[str, ...] = ()
-) -> Task:
+def describe_submitted(submitted: SubmittedTask, *, can_save: bool) -> Task:
+    """Return a task that was submitted, now or before, as agents read it."""
+    task = describe_task(submitted.task, can_save=can_save, notes=submitted.notes)
+    price = "at_most_usd" if submitted.is_upper_bound else "quoted_usd"
+    return task.model_copy(update={"bought_now": submitted.bought_now, price: submitted.quoted_usd})
+
+
+def describe_task(remote: RemoteTask, *, can_save: bool, notes: tuple[str, ...] = ()) -> Task:
     """Return a task as agents read it; *can_save* says whether save_result is offered."""
     return Task(
         task_id=remote.task_id,
         status=remote.status,
         progress_percent=remote.progress_percent,
         result_urls=list(remote.result_urls) or None,
-        quoted_usd=quoted_usd if quoted_usd is not None else remote.frozen_usd,
+        frozen_usd=None if remote.is_done else remote.frozen_usd,
         # While a task runs, PiAPI may still give back what it calls consumed.
         charged_usd=remote.consumed_usd if remote.is_done else None,
         error=remote.error,

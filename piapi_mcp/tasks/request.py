@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,9 @@ from piapi_mcp.ledger.ledger import NewSubmission
 from piapi_mcp.media.sources import MediaAccess
 from piapi_mcp.piapi.catalog import Product
 from piapi_mcp.piapi.client import PiAPIClient, TaskConfig
+from piapi_mcp.piapi.models import digest_field, file_digest
 from piapi_mcp.settings import Settings
 from piapi_mcp.tasks.pricing import Quote
-from piapi_mcp.tasks.recovery import FILE, digest
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class TaskRequest:
     quote: Quote
     media_sha256: str | None = None
     """Digest of the file that is sent; None where none is."""
+    identity_input: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What stands for fields of the input where requests are compared: for a signed URL, what it leads to."""
     open_files: ExitStack = field(default_factory=ExitStack)
     """Closes the file that is sent. Whoever submits the request takes this over with `pop_all`."""
     check_with_piapi: CheckWithPiAPI | None = None
@@ -65,16 +68,17 @@ class TaskRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of everything that makes two requests the same."""
-        same = {
+        """Digest of everything that makes two requests the same: what is bought, not who is told of it."""
+        return _digest(self._identity({**self._short_fields, **self.identity_input}))
+
+    def _identity(self, task_input: Mapping[str, object]) -> dict[str, object]:
+        return {
             "model": self.product.model,
             "task_type": self.product.task_type,
-            "input": self._short_fields,
+            "input": task_input,
             "media": self.media_sha256,
             "service_mode": self.config.service_mode,
-            "webhook_endpoint": self.config.webhook_endpoint,
         }
-        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
     async def checked_with_piapi(self, client: PiAPIClient) -> Self:
         """Return this request after `check_with_piapi`, with the note that it gave.
@@ -93,9 +97,16 @@ class TaskRequest:
             model=self.product.model,
             task_type=self.product.task_type,
             summary=self.summary,
-            input_digests={name: digest(value) if name in short else FILE for name, value in self.task_input.items()},
+            input_digests={
+                name: digest_field(value) if name in short else file_digest(self.media_sha256 or "")
+                for name, value in self.task_input.items()
+            },
             quoted_usd=self.quote.usd,
+            is_upper_bound=self.quote.is_upper_bound,
             expected_px=self.quote.expected_px,
+            mark=self.config.mark,
+            # Version 0.1 took the webhook for a part of the request.
+            earlier_fingerprint=_digest(self._identity(short) | {"webhook_endpoint": self.config.webhook_endpoint}),
         )
 
     @property
@@ -104,10 +115,20 @@ class TaskRequest:
         return {name: value for name, value in self.task_input.items() if isinstance(value, str | int | bool)}
 
 
+@dataclass(frozen=True)
+class RequestContext:
+    """What a request is built with."""
+
+    config: TaskConfig
+    access: MediaAccess
+    midjourney_price_usd: Decimal | None = None
+    """The operator's assumed price of a Midjourney upscale, in US dollars."""
+
+
 class Upscale(Protocol):
     """What one of the paid tools was asked to upscale."""
 
-    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+    async def build_request(self, context: RequestContext) -> TaskRequest:
         """Open and probe the source, check it against PiAPI's limits, and quote it.
 
         Raises:
@@ -129,6 +150,13 @@ def build_config(options: SubmitOptions, settings: Settings) -> TaskConfig:
         )
     if options.webhook_endpoint is not None:
         # The operator's secret is sent to the operator's endpoint only.
-        return TaskConfig(settings.service_mode, options.webhook_endpoint, options.webhook_secret)
-    secret = options.webhook_secret or settings.webhook_secret
-    return TaskConfig(settings.service_mode, settings.webhook_endpoint, secret)
+        endpoint, secret = options.webhook_endpoint, options.webhook_secret
+    else:
+        endpoint, secret = settings.webhook_endpoint, options.webhook_secret or settings.webhook_secret
+    # The mark takes no secret's place: a webhook that expects one must get it.
+    mark = None if secret else f"piapi-mcp-{secrets.token_hex(16)}"
+    return TaskConfig(settings.service_mode, endpoint, secret, mark)
+
+
+def _digest(identity: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

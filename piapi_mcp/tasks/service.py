@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -21,12 +22,13 @@ from piapi_mcp.settings import Settings
 from piapi_mcp.tasks import download, history
 from piapi_mcp.tasks.models import AccountInfo, SavedResult, Task, TaskList
 from piapi_mcp.tasks.polling import OnPoll, Poller, read_task
-from piapi_mcp.tasks.presentation import describe_dry_run, describe_refund, describe_task
+from piapi_mcp.tasks.presentation import describe_dry_run, describe_refund, describe_submitted, describe_task
 from piapi_mcp.tasks.pricing import SpendingLimits
 from piapi_mcp.tasks.recovery import Recovery
-from piapi_mcp.tasks.request import SubmitOptions, TaskRequest, Upscale, build_config
+from piapi_mcp.tasks.request import RequestContext, SubmitOptions, TaskRequest, Upscale, build_config
 from piapi_mcp.tasks.submission import SubmittedTask, Submitter
 
+_IDENTIFY_TIMEOUT_S = 5.0
 _MAX_PREVIEWS = 32
 """How many previews are kept in memory: agents read a finished task more than once."""
 
@@ -34,7 +36,7 @@ _MAX_PREVIEWS = 32
 def open_service(settings: Settings, api_key: SecretStr, *, reads_local_files: bool = True) -> "TaskService":
     """Return a service that pays with *api_key*. Close it when done."""
     client = PiAPIClient(api_key, base_url=settings.base_url)
-    ledger = _open_ledger(settings, f"{settings.base_url} {api_key.get_secret_value()}")
+    ledger = _open_ledger(settings, f"{client.base_url} {api_key.get_secret_value()}")
     return TaskService(settings, client, ledger, reads_local_files=reads_local_files)
 
 
@@ -110,16 +112,18 @@ class TaskService:
         """
         clock = asyncio.get_running_loop().time
         ends_at = clock() + options.wait_s
-        request = await upscale.build_request(build_config(options, self._settings), self._media_access())
+        context = RequestContext(
+            build_config(options, self._settings), self._media_access(), self._settings.midjourney_price_usd
+        )
+        request = await upscale.build_request(context)
         with request.open_files:
+            await self._identify_account()
             is_replay = await self._is_replay(request, options)
             if not is_replay:
                 request = await request.checked_with_piapi(self._client)
             limits = _spending_limits(options, self._settings)
             if options.dry_run:
-                if not is_replay and (reason := limits.refusal(request.quote, await self._ledger.spent_today_usd())):
-                    raise BudgetError(reason)
-                return describe_dry_run(request.quote, is_replay=is_replay)
+                return await self._describe_dry_run(request, limits, is_replay=is_replay)
             submitted = await self._submitter.submit(request, limits=limits, repeat=options.allow_repeat)
         return await self._wait_for_end(submitted, left_s=ends_at - clock(), on_poll=on_poll)
 
@@ -186,6 +190,7 @@ class TaskService:
 
     async def list_tasks(self, *, limit: int, status: str | None = None) -> TaskList:
         """Return the account's newest tasks, see `history.list_tasks`."""
+        await self._identify_account()
         return await history.list_tasks(self._client, self._ledger, self._recovery, limit=limit, status=status)
 
     async def account(self) -> AccountInfo:
@@ -195,6 +200,7 @@ class TaskService:
             RefusedError: PiAPI does not show the account to this key.
             UnreachableError: PiAPI gave no usable answer.
         """
+        await self._identify_account()
         account = await self._client.read_account()
         return AccountInfo(
             balance_usd=account.balance_usd,
@@ -223,12 +229,36 @@ class TaskService:
         """Whether the same request was submitted before and is answered with its task."""
         return not options.allow_repeat and await self._ledger.find_by_request(request.fingerprint) is not None
 
+    async def _describe_dry_run(self, request: TaskRequest, limits: SpendingLimits, *, is_replay: bool) -> Task:
+        """Return what submitting the request would do.
+
+        Raises:
+            BudgetError: It would be refused.
+        """
+        submission = await self._ledger.find_by_request(request.fingerprint) if is_replay else None
+        if submission and submission.task_id:
+            with contextlib.suppress(PiAPIError):  # a task that cannot be read now is answered with its id
+                is_replay = not (await self._read(submission.task_id)).has_failed
+        if not is_replay and (reason := limits.refusal(request.quote, await self._ledger.spent_today_usd())):
+            raise BudgetError(reason)
+        return describe_dry_run(request.quote, is_replay=is_replay)
+
     async def _wait_for_end(self, submitted: SubmittedTask, *, left_s: float, on_poll: OnPoll | None) -> Task:
         task = submitted.task
         if not task.is_done and left_s > 0:
             with contextlib.suppress(PiAPIError):  # the task is bought: its id matters more than a poll that failed
                 task = (await self._poller.wait(task.task_id, wait_s=left_s, on_poll=on_poll)).task
-        return describe_task(task, can_save=self._can_save, quoted_usd=submitted.quoted_usd, notes=submitted.notes)
+        return describe_submitted(replace(submitted, task=task), can_save=self._can_save)
+
+    async def _identify_account(self) -> None:
+        """Learn PiAPI's own id of the account, once: its other keys share its ledger and its budget."""
+        if await self._ledger.is_account_known():
+            return
+        with contextlib.suppress(PiAPIError, TimeoutError):  # until it is known, the key stands for the account
+            async with asyncio.timeout(_IDENTIFY_TIMEOUT_S):
+                account = await self._client.read_account()
+            if account.account_id is not None:
+                await self._ledger.set_account(f"{self._client.base_url} {account.account_id}")
 
     async def _read(self, task_id: str) -> RemoteTask:
         return await read_task(self._client, self._ledger, task_id)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
@@ -21,7 +21,7 @@ from piapi_mcp.errors import (
     PiAPIError,
     RateLimitedError,
     RefusedError,
-    UnknownTaskError,
+    TaskIdConflictError,
     UnreachableError,
 )
 from piapi_mcp.formatting import dollars
@@ -60,6 +60,8 @@ class SubmittedTask:
 
     task: RemoteTask
     quoted_usd: Decimal | None
+    is_upper_bound: bool
+    bought_now: bool
     notes: tuple[str, ...] = ()
 
 
@@ -81,6 +83,8 @@ class Submitter:
         self._running: dict[int, asyncio.Task[SubmittedTask]] = {}
         """The submissions of this process that are under way, by the id of their row."""
         self._withdrawals: set[asyncio.Task[None]] = set()
+        self._sends_marks = True
+        """False once PiAPI has refused a mark."""
 
     async def submit(self, request: TaskRequest, *, limits: SpendingLimits, repeat: bool) -> SubmittedTask:
         """Submit *request*, or return the task that the same request became before.
@@ -99,7 +103,7 @@ class Submitter:
         ends_at = asyncio.get_running_loop().time() + _LONGEST_WAIT_S
         while True:
             claim = await self._claim(request, limits=limits, repeat=repeat)
-            if submitted := await self._settle(claim, request, ends_at=ends_at):
+            if submitted := await self._settle(claim, request, limits, ends_at=ends_at):
                 return submitted
 
     async def close(self) -> None:
@@ -107,11 +111,13 @@ class Submitter:
         if unfinished := [*self._running.values(), *self._withdrawals]:
             await asyncio.wait(unfinished, timeout=_SHUTDOWN_S)
 
-    async def _settle(self, claim: Claim, request: TaskRequest, *, ends_at: float) -> SubmittedTask | None:
+    async def _settle(
+        self, claim: Claim, request: TaskRequest, limits: SpendingLimits, *, ends_at: float
+    ) -> SubmittedTask | None:
         """Act on the outcome of a claim; None means that the request is to be claimed again."""
         match claim:
             case New(submission):
-                return await _wait_for(self._start(submission, request))
+                return await _wait_for(self._start(submission, request, limits))
             case UnderWay(submission) | OutcomeUnknown(submission) if running := self._running.get(submission.id):
                 return _as_replay(await _wait_for(running))
             case UnderWay():
@@ -120,15 +126,18 @@ class Submitter:
                 await self._sleep(_CLAIM_AGAIN_S)
                 return None
             case OutcomeUnknown(submission):
-                return await self._unless_failed(await self._recover_earlier(submission))
-            case BoughtBefore(submission):
-                return await self._unless_failed(await self._replay(submission))
+                return await self._unless_over(await self._recover_earlier(submission))
+            case BoughtBefore(submission, is_recent):
+                return await self._unless_over(await self._replay(submission), is_recent=is_recent)
             case Refused(reason):
                 raise BudgetError(reason)
 
-    async def _unless_failed(self, replay: SubmittedTask) -> SubmittedTask | None:
-        """Return the replay, or None if its task has failed: that cost nothing, and the request is submitted anew."""
-        if not replay.task.has_failed:
+    async def _unless_over(self, replay: SubmittedTask, *, is_recent: bool = True) -> SubmittedTask | None:
+        """Return the replay, or None if the request is to be submitted anew.
+
+        That is so if its task has failed, or has completed and is older than the replay window.
+        """
+        if not (replay.task.has_failed or (replay.task.is_done and not is_recent)):
             return replay
         await record_end(self._ledger, replay.task)  # raises unless the ledger can be written, so the loop ends
         return None
@@ -152,33 +161,25 @@ class Submitter:
                 await self._ledger.record_refusal(claim.submission.id)
 
     async def _replay(self, submission: Submission) -> SubmittedTask:
-        """Return the task that *submission* became, as it is now.
-
-        Raises:
-            UnknownTaskError: PiAPI no longer shows the task.
-        """
-        task_id = submission.task_id or ""
+        """Return the task that *submission* became, as it is now; its id in any case."""
         try:
-            task = await read_task(self._client, self._ledger, task_id)
-        except UnknownTaskError:
-            raise UnknownTaskError(
-                f"The same request was bought before, as task {task_id}, and PiAPI no longer shows that task. "
-                "Nothing was submitted now. Call again with allow_repeat true to buy it anew."
-            ) from None
-        except UnreachableError:
-            return SubmittedTask(RemoteTask(task_id), submission.quoted_usd, (_REPLAYED, _NOT_READ))
-        return SubmittedTask(task, submission.quoted_usd, (_REPLAYED,))
+            task = await read_task(self._client, self._ledger, submission.task_id or "")
+        except PiAPIError as error:
+            return _replay_of(RemoteTask(submission.task_id or ""), submission, f"{_NOT_READ} {error}")
+        return _replay_of(task, submission)
 
     async def _recover_earlier(self, submission: Submission) -> SubmittedTask:
         """Return the task of an earlier submission whose outcome is unknown."""
         task = await self._recovery.find(submission)
         if task is None:
             raise outcome_unknown(submission, "it was interrupted")
-        return SubmittedTask(task, submission.quoted_usd, (_REPLAYED,))
+        return _replay_of(task, submission)
 
-    def _start(self, submission: Submission, request: TaskRequest) -> asyncio.Task[SubmittedTask]:
+    def _start(
+        self, submission: Submission, request: TaskRequest, limits: SpendingLimits
+    ) -> asyncio.Task[SubmittedTask]:
         """Submit in a task of its own, which a cancelled caller does not cancel."""
-        running = asyncio.create_task(self._run(submission, request, request.open_files.pop_all()))
+        running = asyncio.create_task(self._run(submission, request, limits, request.open_files.pop_all()))
         self._running[submission.id] = running
 
         def forget(ended: asyncio.Task[SubmittedTask]) -> None:
@@ -189,40 +190,61 @@ class Submitter:
         running.add_done_callback(forget)
         return running
 
-    async def _run(self, submission: Submission, request: TaskRequest, open_files: ExitStack) -> SubmittedTask:
+    async def _run(
+        self, submission: Submission, request: TaskRequest, limits: SpendingLimits, open_files: ExitStack
+    ) -> SubmittedTask:
         """Send the request and record its outcome."""
         with open_files:
             async with self._keep_lease(submission):
-                try:
-                    task = await self._send(submission, request)
-                except OutcomeUnknownError as error:
-                    return await self._recover(submission, request, error)
-                except PiAPIError:
-                    with contextlib.suppress(LedgerError):  # PiAPI's own error matters more
+                sending = asyncio.create_task(self._send(submission, request))
+                await asyncio.wait({sending})
+                error = sending.exception()
+                if error is None:
+                    task, note = await self._record_task(submission, sending.result())
+                elif isinstance(error, PiAPIError) and not isinstance(error, OutcomeUnknownError):
+                    with contextlib.suppress(LedgerError):  # the error itself matters more
                         await self._ledger.record_refusal(submission.id)
-                    raise
-        notes = request.quote.notes
-        try:
-            await self._ledger.record_task(submission.id, task.task_id, frozen_usd=task.frozen_usd)
-        except LedgerError:
-            # The task is bought and its id must reach the caller; the error's own text says that nothing was.
-            notes = (*notes, _NOT_RECORDED)
-        return SubmittedTask(task, submission.quoted_usd, notes)
+                    raise error
+                else:
+                    # Whatever went wrong after the first byte, the task may exist.
+                    task, note = await self._recover(submission, error), _RECOVERED
+        quote = request.quote
+        notes = tuple(text for text in (limits.warning(quote, task.frozen_usd), *quote.notes, note) if text)
+        return SubmittedTask(task, quote.usd, quote.is_upper_bound, bought_now=True, notes=notes)
 
-    async def _recover(self, submission: Submission, request: TaskRequest, error: OutcomeUnknownError) -> SubmittedTask:
+    async def _record_task(self, submission: Submission, task: RemoteTask) -> tuple[RemoteTask, str | None]:
+        """Record the task that PiAPI returned; return the task of the submission and a note on it."""
+        try:
+            is_recorded = await self._ledger.record_task(submission.id, task.task_id, frozen_usd=task.frozen_usd)
+        except TaskIdConflictError as conflict:  # an id of another submission is not the answer to this one
+            return await self._recover(submission, conflict), _RECOVERED
+        except LedgerError:
+            is_recorded = False  # the task is bought and its id must reach the caller, whatever becomes of the ledger
+        return task, None if is_recorded else _NOT_RECORDED
+
+    async def _recover(self, submission: Submission, error: BaseException) -> RemoteTask:
         """Search PiAPI's history for the task of a submission that got no usable answer."""
         with contextlib.suppress(LedgerError):  # unrecorded, it becomes unknown when its lease expires
             await self._ledger.record_unknown(submission.id)
         task = await self._recovery.find(submission)
         if task is None:
-            raise outcome_unknown(submission, error.reason) from error
-        return SubmittedTask(task, submission.quoted_usd, (*request.quote.notes, _RECOVERED))
+            reason = error.reason if isinstance(error, OutcomeUnknownError) else f"{type(error).__name__} here"
+            raise outcome_unknown(submission, reason) from error
+        return task
 
     async def _send(self, submission: Submission, request: TaskRequest) -> RemoteTask:
         """Send the request; only one that provably never left is sent again."""
+        config = request.config if self._sends_marks else replace(request.config, mark=None)
+
+        async def before_sending() -> None:
+            # Of several processes, only the one that still holds the row sends its request.
+            if not await self._ledger.renew(submission.id):
+                raise LedgerError(_TAKEN_OVER)
 
         async def send() -> RemoteTask:
-            return await self._client.create_task(request.product, request.task_input, request.config)
+            return await self._client.create_task(
+                request.product, request.task_input, config, before_sending=before_sending
+            )
 
         try:
             return await retry(send, pauses_s=_RESEND_PAUSES_S, sleep=self._sleep, errors=(UnreachableError,))
@@ -232,6 +254,12 @@ class Submitter:
         except RateLimitedError as error:
             text = await self._with_running_tasks(error)
             raise RateLimitedError(text, status=error.status, retry_after_s=error.retry_after_s) from error
+        except RefusedError as error:
+            if config.mark is None or "webhook" not in str(error).lower():
+                raise
+            # [? 2026-11] whether a secret without an endpoint is accepted: a certain refusal, so it may be sent again
+            self._sends_marks = False
+            return await self._send(submission, request)
 
     async def _with_balance(self, error: RefusedError, submission: Submission) -> str:
         with contextlib.suppress(PiAPIError):
@@ -272,7 +300,13 @@ async def _wait_for(running: asyncio.Task[SubmittedTask]) -> SubmittedTask:
 
 
 def _as_replay(submitted: SubmittedTask) -> SubmittedTask:
-    return SubmittedTask(submitted.task, submitted.quoted_usd, (*submitted.notes, _REPLAYED))
+    return replace(submitted, bought_now=False, notes=(*submitted.notes, _REPLAYED))
+
+
+def _replay_of(task: RemoteTask, submission: Submission, *notes: str) -> SubmittedTask:
+    return SubmittedTask(
+        task, submission.quoted_usd, submission.is_upper_bound, bought_now=False, notes=(_REPLAYED, *notes)
+    )
 
 
 def outcome_unknown(submission: Submission, reason: str) -> OutcomeUnknownError:
@@ -292,8 +326,12 @@ _REPLAYED = (
     "allow_repeat true buys it once more."
 )
 _NOT_RECORDED = "Keep the task_id: the task was bought, but its id could not be written to the ledger."
-_NOT_READ = "PiAPI does not answer now, so the state of the task is not known."
+_NOT_READ = "Its state is not known now; do not buy it again."
 _RECOVERED = "PiAPI did not answer the submission; the task was found in its history, and was bought once."
+_TAKEN_OVER = (
+    "This server was stopped for a while before it sent the request, and another process has taken the request over. "
+    "Nothing was submitted by this call. Call again with the same arguments."
+)
 _UNDER_WAY = (
     "PiAPI has not answered the submission yet; it continues in the background and may be charged. Call again with the "
     "same arguments in some seconds: the answer will be its task, and nothing is bought twice."

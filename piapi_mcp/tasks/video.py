@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from piapi_mcp.errors import InputRejectedError
 from piapi_mcp.formatting import quote
 from piapi_mcp.media.sources import MediaAccess, MediaFile, MediaUrl
-from piapi_mcp.media.url_probe import NotProbed, probe_video_url
+from piapi_mcp.media.url_probe import NotProbed, identify_signed_url, probe_video_url
 from piapi_mcp.media.video import VideoFacts, probe_video
 from piapi_mcp.piapi.catalog import VIDEO_LIMITS, VIDEO_UPSCALE
 from piapi_mcp.piapi.client import TaskConfig
-from piapi_mcp.tasks.pricing import Quote, quote_video
-from piapi_mcp.tasks.request import TaskRequest
+from piapi_mcp.tasks.pricing import quote_unseen_video, quote_video
+from piapi_mcp.tasks.request import RequestContext, TaskRequest
 
 # [? 2025-02] video upscale page: whether "10MB" is the size of the file or of its base64 text is not said
 _LARGE_AS_BASE64_NOTE = (
@@ -27,16 +27,16 @@ class VideoUpscale:
 
     video: str
 
-    async def build_request(self, config: TaskConfig, access: MediaAccess) -> TaskRequest:
+    async def build_request(self, context: RequestContext) -> TaskRequest:
         """Open and probe the video, check it against PiAPI's limits, and quote it.
 
         Raises:
             InputRejectedError: The video cannot be opened, or PiAPI would refuse it.
         """
-        config = replace(config, service_mode=None)  # [D 2025-02] video upscale page: config has a webhook only
-        source = await access.open(self.video, argument="video", max_bytes=VIDEO_LIMITS.max_bytes)
+        config = replace(context.config, service_mode=None)  # [D 2025-02] video upscale page: config has a webhook only
+        source = await context.access.open(self.video, argument="video", max_bytes=VIDEO_LIMITS.max_bytes)
         if isinstance(source, MediaUrl):
-            return await _request_for_url(source, config, access)
+            return await _request_for_url(source, config, context.access)
         with ExitStack() as open_files:
             open_files.enter_context(source)
             facts = await asyncio.to_thread(probe_video, source)
@@ -56,13 +56,14 @@ async def _request_for_url(source: MediaUrl, config: TaskConfig, access: MediaAc
     facts = await probe_video_url(source, access.fetcher)
     summary = f"video at {quote(source.url)}"
     if isinstance(facts, NotProbed):
-        note = f"The video at the URL was not checked here ({facts.reason}): PiAPI checks it, its frames are the price."
-        price = Quote(unknown_because="its frames could not be counted from here", notes=(note,))
+        price = quote_unseen_video(facts.reason)
     else:
         check_limits(facts)
         price = quote_video(facts, notes=_doubts(facts))
         summary = f"{summary}, {_shape(facts)}"
-    return TaskRequest(VIDEO_UPSCALE, {"video": source.url}, config, summary, price)
+    known = await identify_signed_url(source, access.fetcher)
+    identity_input = {"video": known} if known else {}
+    return TaskRequest(VIDEO_UPSCALE, {"video": source.url}, config, summary, price, identity_input=identity_input)
 
 
 def check_limits(facts: VideoFacts) -> None:

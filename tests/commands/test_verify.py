@@ -96,6 +96,7 @@ def midjourney_task(**changes: Any) -> dict[str, Any]:
 
 def account(**changes: Any) -> dict[str, Any]:
     return {
+        "account_id": "1",
         "name": "sandbox",
         "plan": "creator",
         "equivalent_in_usd": 10,
@@ -157,7 +158,11 @@ FREE_ALTERATIONS: dict[str, tuple[Alter, set[str]]] = {
         refuse("create", MIDJOURNEY, 410),
         {"service.midjourney_refusal", "create.failures"},
     ),
-    "account-without-plan": (answer("account", 0, {"name": "sandbox", "wallet": {}}), {"account.info"}),
+    "account-without-plan": (
+        answer("account", 0, {"account_id": "1", "name": "sandbox", "wallet": {}}),
+        {"account.info"},
+    ),
+    "account-without-id": (change(shows_account_id=False), {"account.id"}),
     "other-points": (answer("account", 0, account(equivalent_in_usd=20)), {"money.points"}),
     "rate-limit-header": (
         answer("account", 0, account(), headers={"x-ratelimit-remaining": "9"}),

@@ -43,7 +43,7 @@ class Clock:
 
 @asynccontextmanager
 async def open_ledger(folder: Path, clock: Clock, identity: str = "one") -> AsyncGenerator[Ledger]:
-    ledger = SQLiteLedger(folder / "ledger.sqlite3", identity=identity, clock=clock)
+    ledger = SQLiteLedger(folder / "ledger.sqlite3", identity=identity, clock=clock, steady_clock=clock)
     try:
         yield ledger
     finally:
@@ -101,13 +101,82 @@ async def test_an_expired_lease_makes_the_outcome_unknown(tmp_path: Path) -> Non
         assert not await ledger.renew(submission.id)
 
 
-async def test_the_same_request_is_new_again_after_the_replay_window(tmp_path: Path) -> None:
+async def test_only_a_completed_task_is_forgotten_after_the_replay_window(tmp_path: Path) -> None:
+    """Ours: what may still exist unseen is never bought again silently, however old it is."""
     clock = Clock()
     async with open_ledger(tmp_path, clock) as ledger:
         submission = await claim_new(ledger)
+        await ledger.record_unknown(submission.id)
+        clock.now += 10 * REPLAY_WINDOW_S
+        assert isinstance(await ledger.claim(REQUEST, admit=admit_all), OutcomeUnknown)
         await ledger.record_task(submission.id, "task-1")
-        clock.now += REPLAY_WINDOW_S + 1
+        assert isinstance(await ledger.claim(REQUEST, admit=admit_all), BoughtBefore)
+        await ledger.record_end("task-1", failed=False, charged_usd=None)
         assert (await claim_new(ledger)).attempt == 2
+
+
+async def test_an_earlier_task_answers_although_a_repeat_is_unknown(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, Clock()) as ledger:
+        first = await claim_new(ledger)
+        await ledger.record_task(first.id, "task-1")
+        repeat = await ledger.claim(REQUEST, admit=admit_all, repeat=True)
+        assert isinstance(repeat, New)
+        await ledger.record_unknown(repeat.submission.id)
+        claim = await ledger.claim(REQUEST, admit=admit_all)
+    assert isinstance(claim, BoughtBefore)
+    assert claim.submission.id == first.id
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+async def test_a_lease_of_a_clock_that_jumped_expires_and_cannot_be_renewed(tmp_path: Path, jump_s: float) -> None:
+    """Ours: an expired lease is safe to take, because its process asks before it sends."""
+    before, after = Clock(), Clock()
+    after.now += jump_s
+    async with open_ledger(tmp_path, before) as stopped, open_ledger(tmp_path, after) as other:
+        submission = await claim_new(stopped)
+        assert isinstance(await other.claim(REQUEST, admit=admit_all), OutcomeUnknown)
+        assert not await stopped.renew(submission.id)
+
+
+async def test_a_ledger_that_vanishes_under_a_running_server_is_noticed(tmp_path: Path) -> None:
+    """Ours: today's spending is gone with it."""
+    async with open_ledger(tmp_path, Clock()) as ledger:
+        await claim_new(ledger)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="was deleted or replaced"):
+                await claim_new(ledger, OTHER)
+        (tmp_path / "ledger.sqlite3").touch()
+        with pytest.raises(LedgerError, match="was deleted or replaced"):
+            await claim_new(ledger, OTHER)
+
+
+async def test_the_keys_of_one_account_share_its_submissions(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, Clock(), "key 1") as one, open_ledger(tmp_path, Clock(), "key 2") as two:
+        await claim_new(one)
+        assert not await one.is_account_known()
+        await one.set_account("piapi 7")
+        await two.set_account("piapi 7")
+        assert isinstance(await two.claim(REQUEST, admit=admit_all), UnderWay)
+        assert await two.spent_today_usd() == Decimal("0.01")
+    async with open_ledger(tmp_path, Clock(), "key 2") as restarted:
+        assert await restarted.is_account_known()
+        assert len(await restarted.recent(limit=10)) == 1
+
+
+async def test_while_a_task_runs_it_counts_with_the_higher_of_quote_and_frozen_price(tmp_path: Path) -> None:
+    async with open_ledger(tmp_path, Clock()) as ledger:
+        first, second = await claim_new(ledger), await claim_new(ledger, OTHER)
+        await ledger.record_task(first.id, "task-1", frozen_usd=Decimal(0))
+        await ledger.record_task(second.id, "task-2", frozen_usd=Decimal(3))
+        assert await ledger.spent_today_usd() == Decimal("3.01")
+        await ledger.record_end("task-2", failed=True, charged_usd=Decimal(0))
+        assert await ledger.spent_today_usd() == Decimal("0.01")
+        assert await ledger.record_end("task-2", failed=True, charged_usd=Decimal(2))  # a late charge
+        assert await ledger.spent_today_usd() == Decimal("2.01")
+        assert not await ledger.record_end("task-2", failed=True, charged_usd=None)  # says nothing
+        assert await ledger.spent_today_usd() == Decimal("2.01")
 
 
 async def test_a_change_of_state_says_whether_it_won(tmp_path: Path) -> None:
@@ -126,7 +195,8 @@ async def test_a_late_task_id_is_recorded_for_an_unknown_submission(tmp_path: Pa
         assert await ledger.record_task(submission.id, "task-1", frozen_usd=Decimal("0.02"))
         found = await ledger.find_by_task("task-1")
     assert found is not None
-    assert (found.id, found.state, found.quoted_usd) == (submission.id, "submitted", Decimal("0.02"))
+    assert (found.id, found.state, found.frozen_usd) == (submission.id, "submitted", Decimal("0.02"))
+    assert found.quoted_usd == Decimal("0.01")
 
 
 async def test_one_task_id_never_belongs_to_two_submissions(tmp_path: Path) -> None:
@@ -138,7 +208,8 @@ async def test_one_task_id_never_belongs_to_two_submissions(tmp_path: Path) -> N
         assert isinstance(await ledger.claim(OTHER, admit=admit_all), UnderWay)
     async with open_ledger(tmp_path, Clock(), identity="two") as other_account:
         third = await claim_new(other_account)
-        assert await other_account.record_task(third.id, "task-1")
+        with pytest.raises(TaskIdConflictError):
+            await other_account.record_task(third.id, "task-1")
 
 
 async def test_a_new_submission_that_is_not_admitted_writes_nothing(tmp_path: Path) -> None:

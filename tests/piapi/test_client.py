@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from piapi_mcp.errors import OutcomeUnknownError, PiAPIError, UnauthorizedError, UnknownTaskError, UnreachableError
 from piapi_mcp.piapi.catalog import MIDJOURNEY_UPSCALE, VIDEO_UPSCALE
 from piapi_mcp.piapi.client import PiAPIClient, TaskConfig
+from piapi_mcp.piapi.models import digest_field
 from piapi_mcp.piapi.streaming_json import encode_json
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES, Sample
@@ -32,7 +33,7 @@ async def test_a_task_is_submitted_and_read(base_url: str, sandbox: SandboxContr
         created = await client.create_task(MIDJOURNEY_UPSCALE, INPUT, config)
         task = await client.read_task(created.task_id)
     assert (created.status, task.status) == ("pending", "completed")
-    assert task.task_input == INPUT
+    assert task.input_digests == {name: digest_field(value) for name, value in INPUT.items()}
     assert (task.frozen_usd, task.consumed_usd) == (Decimal("0.01"), Decimal("0.01"))
     assert task.actions == ("upscale_subtle", "upscale_creative")
     assert "hook-secret" not in repr(task)
@@ -126,7 +127,6 @@ async def test_a_read_is_given_up_after_three_attempts(base_url: str, sandbox: S
         pytest.param({"kind": "answer", "status": 200, "body": "<html>"}, id="web-page-with-200"),
         pytest.param({"kind": "cut"}, id="cut-before"),
         pytest.param({"kind": "cut", "when": "after"}, id="cut-after"),
-        pytest.param({"kind": "cut", "when": "midway"}, id="cut-midway"),
     ],
 )
 async def test_a_submission_is_never_sent_twice(
@@ -138,6 +138,53 @@ async def test_a_submission_is_never_sent_twice(
         with pytest.raises(OutcomeUnknownError):
             await client.create_task(MIDJOURNEY_UPSCALE, INPUT)
     assert len(sandbox.requests("create")) == 1
+
+
+async def test_a_reply_that_breaks_off_after_the_task_id_is_enough(base_url: str, sandbox: SandboxControl) -> None:
+    sandbox.fault("create", "cut", when="midway")
+    async with connect(base_url) as client:
+        task = await client.create_task(MIDJOURNEY_UPSCALE, INPUT)
+    assert task.task_id == sandbox.tasks()[0]["task_id"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"code": 200, "data": {"task_id": "abc-123", "logs": [', id="cut-off"),
+        pytest.param('{"code": 200, "data": {"task_id": "abc-123"}, "x": ' + "[" * 100_000, id="deep"),
+        pytest.param('{"data": {"task_id": "abc-123", "x": ' + "9" * 5000 + "}}", id="an-absurd-number"),
+        pytest.param('{"data": {"task_id": "abc-123", "x": "\\ud800"}}', id="a-lone-surrogate"),
+    ],
+)
+async def test_the_id_is_found_in_a_damaged_reply(base_url: str, sandbox: SandboxControl, body: str) -> None:
+    sandbox.fault("create", "answer", status=200, body=body)
+    async with connect(base_url) as client:
+        assert (await client.create_task(MIDJOURNEY_UPSCALE, INPUT)).task_id == "abc-123"
+
+
+async def test_a_reply_of_any_size_is_read_up_to_its_limit(base_url: str, sandbox: SandboxControl) -> None:
+    sandbox.fault("create", "answer", status=200, body='{"data": {"task_id": "abc-123", "x": "' + "y" * (34 << 20))
+    async with connect(base_url) as client:
+        assert (await client.create_task(MIDJOURNEY_UPSCALE, INPUT)).task_id == "abc-123"
+
+
+async def test_another_task_than_the_one_that_was_read_is_no_answer(base_url: str, sandbox: SandboxControl) -> None:
+    sandbox.fault("read", "answer", status=200, body='{"data": {"task_id": "abc-123"}}', times=3)
+    async with connect(base_url) as client:
+        with pytest.raises(UnreachableError):
+            await client.read_task(ORIGIN)
+
+
+async def test_a_submission_is_broken_off_if_it_may_not_be_sent_any_more(
+    base_url: str, sandbox: SandboxControl
+) -> None:
+    async def refuse() -> None:
+        raise LookupError
+
+    async with connect(base_url) as client:
+        with pytest.raises(LookupError):
+            await client.create_task(MIDJOURNEY_UPSCALE, INPUT, before_sending=refuse)
+    assert sandbox.tasks() == []
 
 
 async def test_a_submission_without_a_connection_buys_nothing() -> None:

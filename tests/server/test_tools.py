@@ -129,10 +129,11 @@ async def test_a_video_that_cannot_be_probed_is_passed_on_with_a_note(
     async with Client(build_server(settings)) as client:
         arguments: dict[str, Any] = {"video": "http://127.0.0.1:9/a.mp4", "dry_run": True}
         task = facts_of(await client.call_tool("video_upscale", arguments))
-        limited = await client.call_tool("video_upscale", arguments | {"max_cost_usd": 1})
+        limited = await client.call_tool("video_upscale", arguments | {"max_cost_usd": 0.05})
     assert "quoted_usd" not in task
+    assert task["at_most_usd"] == 0.072
     assert task["notes"][0].startswith("The video at the URL was not checked here (")
-    assert "The price of this task is not known (its frames could not be counted from here)" in text_of(limited)
+    assert text_of(limited).startswith("This task costs at most $0.072, more than max_cost_usd of $0.05.")
     assert sandbox.requests("create") == []
 
 

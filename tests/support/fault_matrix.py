@@ -32,6 +32,14 @@ HTML = "<html><h1>Bad gateway</h1></html>"
 BAD_GATEWAY = {"kind": "answer", "status": 502, "body": HTML}
 PAGE = {"kind": "answer", "status": 200, "body": HTML}
 AFTER = {"when": "after"}
+
+
+def refusal(status: int, message: str, data: str = "null") -> dict[str, Any]:
+    """Return an answer in PiAPI's own envelope."""
+    body = f'{{"code": {status}, "message": "{message}", "data": {data}}}'
+    return {"kind": "answer", "status": status, "body": body}
+
+
 RETRY_AFTER = {"headers": {"retry-after": "7"}}
 
 # (step, name of the fault): the fault, as `SandboxControl.fault` takes it; empty: PiAPI is not there at all.
@@ -41,15 +49,26 @@ FAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("before PiAPI accepts it", "500"): {"route": "create", "kind": "answer", "status": 500},
     ("before PiAPI accepts it", "502 page"): {"route": "create"} | BAD_GATEWAY,
     ("before PiAPI accepts it", "504"): {"route": "create", "kind": "answer", "status": 504},
-    ("before PiAPI accepts it", "401"): {"route": "create", "kind": "answer", "status": 401},
-    ("before PiAPI accepts it", "402"): {"route": "create", "kind": "answer", "status": 402},
-    ("before PiAPI accepts it", "413"): {"route": "create", "kind": "answer", "status": 413},
+    ("before PiAPI accepts it", "refused, 401"): {"route": "create"} | refusal(401, "failed to verify api key"),
+    ("before PiAPI accepts it", "refused, 402"): {"route": "create"} | refusal(402, "insufficient credits"),
+    ("before PiAPI accepts it", "refused, 413"): {"route": "create"} | refusal(413, "task input too large"),
+    ("before PiAPI accepts it", "401 of a gateway"): {"route": "create", "kind": "answer", "status": 401},
+    ("before PiAPI accepts it", "413 of a gateway"): {"route": "create", "kind": "answer", "status": 413},
     ("before PiAPI accepts it", "429, Retry-After 7"): {"route": "create"}
     | {"kind": "answer", "status": 429}
     | RETRY_AFTER,
     ("before PiAPI accepts it", "page as success"): {"route": "create"} | PAGE,
     ("after PiAPI accepted it", "connection cut"): {"route": "create", "kind": "cut"} | AFTER,
     ("after PiAPI accepted it", "502 page"): {"route": "create"} | BAD_GATEWAY | AFTER,
+    ("after PiAPI accepted it", "503, workers"): {"route": "create"}
+    | refusal(503, "insufficient workers, task queued")
+    | AFTER,
+    ("after PiAPI accepted it", "408"): {"route": "create"} | refusal(408, "task input too large") | AFTER,
+    ("after PiAPI accepted it", "302"): {"route": "create", "kind": "answer", "status": 302} | AFTER,
+    ("after PiAPI accepted it", "403, words"): {"route": "create"} | refusal(403, "api key cache") | AFTER,
+    ("after PiAPI accepted it", "400 with its id"): {"route": "create"}
+    | refusal(400, "busy", '{"task_id": "{task_id}"}')
+    | AFTER,
     ("after PiAPI accepted it", "504"): {"route": "create", "kind": "answer", "status": 504} | AFTER,
     ("after PiAPI accepted it", "page as success"): {"route": "create"} | PAGE | AFTER,
     ("after PiAPI accepted it", "reply too late"): {"route": "create", "kind": "delay", "delay_s": 3} | AFTER,
@@ -64,6 +83,7 @@ FAULTS: dict[tuple[str, str], dict[str, Any]] = {
     ("at a poll", "502 page"): {"route": "read", "times": 4} | BAD_GATEWAY,
     ("at a poll", "429, Retry-After 7"): {"route": "read", "kind": "answer", "status": 429} | RETRY_AFTER,
     ("at a poll", "page as success"): {"route": "read", "times": 4} | PAGE,
+    ("at a poll", "404"): {"route": "read"} | refusal(404, "task not found"),
     ("at every poll", "502 page"): {"route": "read", "times": 10_000} | BAD_GATEWAY,
 }
 

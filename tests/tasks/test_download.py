@@ -75,7 +75,7 @@ async def test_an_image_is_quoted_by_its_result_and_saved(settings: Settings, ou
     async with serve(settings, output) as service:
         task = await service.submit(ImageUpscale(str(image), scale=4, face_enhance=True), SubmitOptions(wait_s=30))
         assert task.task_id is not None
-        assert (task.status, task.quoted_usd) == ("completed", Decimal("0.0004"))
+        assert (task.status, task.quoted_usd, task.at_most_usd) == ("completed", None, Decimal("0.0004"))
         (saved,) = (await service.save(task.task_id)).files
     assert (saved.width_px, saved.height_px, Path(saved.path).suffix) == (1000, 400, ".png")
 

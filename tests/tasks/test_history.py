@@ -1,13 +1,15 @@
 """Cancelling, listing, and the account."""
 
+import asyncio
 from decimal import Decimal
 
 import pytest
 
-from piapi_mcp.errors import InputRejectedError, PiAPIError
+from piapi_mcp.errors import InputRejectedError, OutcomeUnknownError, PiAPIError
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.request import SubmitOptions
 from tests.support.services import GRID, serve, upscale
 
 
@@ -70,3 +72,28 @@ async def test_every_error_of_a_service_without_piapi_says_that_nothing_was_boug
         for call in (upscale(service), service.get(GRID), service.account(), service.list_tasks(limit=5)):
             with pytest.raises(PiAPIError, match=r"Nothing was submitted or charged\."):
                 await call
+
+
+async def test_an_unknown_submission_is_listed_behind_any_number_of_newer_ones(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    sandbox.set(max_concurrent_tasks=100)
+    sandbox.fault("create", "cut")
+    async with serve(settings) as service:
+        with pytest.raises(OutcomeUnknownError):
+            await upscale(service, "1")
+        for _ in range(5):
+            await upscale(service, "2", SubmitOptions(allow_repeat=True))
+        listed = await service.list_tasks(limit=1, status="unknown")
+    assert [line.what for line in listed.tasks] == [f"index 1 of task {GRID}"]
+
+
+async def test_a_submission_under_way_is_not_listed_as_unknown(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.fault("create", "delay", delay_s=0.5)
+    async with serve(settings) as service:
+        submission = asyncio.create_task(upscale(service))
+        await asyncio.to_thread(sandbox.wait_for, "create")
+        listed = await service.list_tasks(limit=10)
+        await submission
+    assert "submitting" in [line.status for line in listed.tasks]
+    assert "unknown" not in [line.status for line in listed.tasks]

@@ -17,6 +17,7 @@ from piapi_mcp.errors import (
 )
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.settings import Settings
+from piapi_mcp.tasks.image import ImageUpscale
 from piapi_mcp.tasks.request import SubmitOptions
 from piapi_mcp.tasks.video import VideoUpscale
 from tests.support.services import serve, upscale, write_clip
@@ -198,7 +199,95 @@ async def test_a_file_that_is_too_long_only_as_base64_passes_with_a_warning(
     async with serve(settings) as service:
         task = await service.submit(VideoUpscale(str(path)), SubmitOptions())
     assert task.notes is not None
-    assert task.notes[0].startswith(
+    assert task.notes[-1].startswith(
         "PiAPI does not say whether its limit of 10 MB is for the file or for its base64 text"
     )
+    assert len(sandbox.tasks()) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [SubmitOptions(), SubmitOptions(allow_unknown_price=True, allow_repeat=True)], ids=["as-is", "waived"]
+)
+async def test_no_call_can_spend_an_unknown_price_past_the_operators_limit(
+    settings: Settings, sandbox: SandboxControl, options: SubmitOptions
+) -> None:
+    """Ours: limits are the operator's, never the agent's to waive."""
+    limits: list[dict[str, Any]] = [{"max_cost_usd": Decimal(1)}, {"daily_budget_usd": Decimal(1)}]
+    for limit in limits:
+        async with serve(settings, **limit) as service:
+            with pytest.raises(BudgetError) as caught:
+                await upscale(service, options=options)
+        assert str(caught.value).endswith(
+            "of $1 cannot be kept. Nothing was submitted. Ask the operator to state a price with "
+            "PIAPI_MIDJOURNEY_PRICE_USD, or to lift the limit."
+        )
+    assert sandbox.tasks() == []
+
+
+async def test_midjourney_counts_with_the_price_that_the_operator_states(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    limits: dict[str, Any] = {"midjourney_price_usd": Decimal("0.02"), "daily_budget_usd": Decimal("0.05")}
+    async with serve(settings, **limits) as service:
+        for index in ("1", "2"):
+            assert (await upscale(service, index)).quoted_usd == Decimal("0.02")
+        with pytest.raises(BudgetError, match=r"\$0\.04 of today's budget of \$0\.05"):
+            await upscale(service, "3", SubmitOptions(allow_repeat=True, allow_unknown_price=True))
+    assert len(sandbox.tasks()) == 2
+
+
+async def test_a_source_that_cannot_be_probed_counts_with_the_most_it_may_cost(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    url = "http://127.0.0.1:9/x"
+    dry = SubmitOptions(dry_run=True)
+    async with serve(settings) as service:
+        video = await service.submit(VideoUpscale(url), dry)
+        image = await service.submit(ImageUpscale(url, 8), dry)
+    assert (video.quoted_usd, video.at_most_usd) == (None, Decimal("0.0720"))
+    assert image.at_most_usd == Decimal(2048 * 8) ** 2 / 1_000_000_000
+    async with serve(settings, daily_budget_usd=Decimal("0.07")) as service:
+        with pytest.raises(BudgetError, match=r"This task costs at most \$0\.072, more than the operator's"):
+            await service.submit(VideoUpscale(url), SubmitOptions(allow_unknown_price=True))
+    assert sandbox.tasks() == []
+
+
+@pytest.mark.parametrize("frozen_points", [0, 500_000])
+async def test_whatever_price_piapi_reports_the_budget_is_kept(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path, frozen_points: int
+) -> None:
+    sandbox.set(does_work=True, frozen_points=frozen_points, polls=1000)
+    async with serve(settings, daily_budget_usd=Decimal("0.004")) as service:
+        task = await service.submit(VideoUpscale(write_clip(tmp_path)), SubmitOptions())
+        with pytest.raises(BudgetError, match="of today's budget"):
+            await service.submit(VideoUpscale(write_clip(tmp_path, frames=11)), SubmitOptions())
+    assert (task.quoted_usd, task.frozen_usd) == (Decimal("0.0030"), Decimal(frozen_points) / 10_000_000)
+    warning = (
+        "PiAPI froze $0.05 for this task, more than the quote of $0.003 and the operator's PIAPI_DAILY_BUDGET_USD of "
+        "$0.004. Tell the user; cancel_task cancels it while it is still pending."
+    )
+    assert (warning in (task.notes or ())) is (frozen_points > 0)
+
+
+async def test_a_late_refund_is_seen(settings: Settings, sandbox: SandboxControl, tmp_path: Path) -> None:
+    sandbox.set(does_work=True)
+    async with serve(settings) as service:
+        task = await service.submit(VideoUpscale(write_clip(tmp_path)), SubmitOptions(wait_s=30))
+        assert (await service.account()).spent_today_usd == Decimal("0.003")
+        sandbox.set(consumed_points=0)
+        await service.get(task.task_id or "")
+        assert (await service.account()).spent_today_usd == 0
+
+
+async def test_a_dry_run_after_a_failure_says_what_buying_would_cost(
+    settings: Settings, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    path = write_clip(tmp_path)
+    sandbox.fault("create", "fail_task", error={"code": 10000, "message": "no"})
+    async with serve(settings) as service:
+        await service.submit(VideoUpscale(path), SubmitOptions())
+        dry = await service.submit(VideoUpscale(path), SubmitOptions(dry_run=True))
+        assert dry.next_step == "Nothing was bought; it would cost $0.003. Call again without dry_run to buy it."
+        with pytest.raises(BudgetError):
+            await service.submit(VideoUpscale(path), SubmitOptions(dry_run=True, max_cost_usd=Decimal("0.001")))
     assert len(sandbox.tasks()) == 1

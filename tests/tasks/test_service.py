@@ -72,4 +72,4 @@ async def test_a_replay_while_piapi_does_not_answer_returns_the_id_without_a_sta
         again = await upscale(service)
     assert again.task_id == bought.task_id
     assert again.notes is not None
-    assert again.notes[-1] == "PiAPI does not answer now, so the state of the task is not known."
+    assert again.notes[-1].startswith("Its state is not known now; do not buy it again. PiAPI gave no usable answer (")

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from piapi_mcp.errors import OutcomeUnknownError
+from piapi_mcp.errors import OutcomeUnknownError, UnknownTaskError
 from piapi_mcp.ledger.ledger import NewSubmission
 from piapi_mcp.ledger.sqlite import SQLiteLedger
 from piapi_mcp.sandbox.control_client import SandboxControl
 from piapi_mcp.sandbox.fixtures import SAMPLES
 from piapi_mcp.settings import Settings
-from piapi_mcp.tasks.image import ImageUpscale
+from piapi_mcp.tasks.midjourney import MidjourneyUpscale
 from piapi_mcp.tasks.request import SubmitOptions
+from piapi_mcp.tasks.service import open_service
 from piapi_mcp.tasks.video import VideoUpscale
-from tests.support.media_files import make_image
-from tests.support.services import admit_all, serve, upscale, write_clip
+from tests.support.services import GRID, admit_all, serve, upscale, write_clip
 
 AGAIN = SubmitOptions(allow_repeat=True)
 
@@ -131,35 +131,13 @@ async def test_a_lost_task_that_appears_later_is_found_by_list_tasks(
     assert len(sandbox.tasks()) == 1
 
 
-@pytest.mark.parametrize("kind", ["video", "image"])
-async def test_two_lost_files_are_not_mistaken_for_each_other(
-    settings: Settings, sandbox: SandboxControl, tmp_path: Path, kind: str
-) -> None:
-    """Ours: it is unknown which of two files became the one task that appears."""
-    sandbox.fault("create", "cut")
-    sandbox.fault("create", "cut", when="after", skip=1)
-    async with serve(settings) as service:
-        for size in (10, 11):
-            if kind == "video":
-                submission = service.submit(VideoUpscale(write_clip(tmp_path, frames=size)), SubmitOptions())
-            else:
-                (tmp_path / "a.png").write_bytes(make_image(width=size))
-                path = str(tmp_path / "a.png")
-                submission = service.submit(ImageUpscale(path), SubmitOptions())
-            with pytest.raises(OutcomeUnknownError):
-                await submission
-        lines = (await service.list_tasks(limit=10)).tasks
-    assert [line.status for line in lines].count("unknown") == 2
-    assert sandbox.tasks()[0]["task_id"] in {line.task_id for line in lines}
-
-
 async def test_a_dead_process_leaves_an_unknown_submission_behind(settings: Settings) -> None:
     """As after `kill -9` between the row in the ledger and the request: the row remains, and its lease expires."""
     assert settings.state_dir is not None
     dead = SQLiteLedger(
         settings.state_dir / "ledger.sqlite3",
         identity=f"{settings.base_url} sandbox-s3cr3t-key",
-        clock=lambda: time.time() - 10,
+        steady_clock=lambda: time.time() - 10,
     )
     await dead.claim(
         NewSubmission("fingerprint", "midjourney", "upscale", "lost", {"index": "x"}, None), admit=admit_all
@@ -211,3 +189,122 @@ async def test_a_ledger_that_fails_after_the_request_never_says_that_nothing_was
                 assert task.notes[-1].startswith("Keep the task_id: the task was bought")
             else:
                 assert isinstance(call.exception(), outcome)
+
+
+async def test_a_replay_says_that_nothing_was_bought_now(settings: Settings) -> None:
+    async with serve(settings) as service:
+        first, again = await upscale(service), await upscale(service)
+    assert (first.bought_now, again.bought_now) == (True, False)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 502])
+async def test_a_replay_whose_read_fails_still_names_the_task(
+    settings: Settings, sandbox: SandboxControl, status: int
+) -> None:
+    """Nothing ever advises to buy again what may exist."""
+    async with serve(settings) as service:
+        first = await upscale(service)
+        body = f'{{"code": {status}, "message": "no", "data": null}}'
+        sandbox.fault("read", "answer", status=status, body=body, times=9)
+        again = await upscale(service)
+    assert again.task_id == first.task_id
+    text = " ".join(again.notes or ())
+    assert "do not buy it again" in text
+    assert "to buy it anew" not in text
+
+
+async def test_a_task_that_piapi_does_not_show_yet_is_not_bought_again(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    sandbox.set(reads_until_visible=2)
+    async with serve(settings) as service:
+        task = await upscale(service)
+        with pytest.raises(UnknownTaskError) as caught:
+            await service.get(task.task_id or "")
+        again = await upscale(service)
+        assert (await service.get(task.task_id or "")).status == "completed"
+    assert "was bought here at" in str(caught.value)
+    assert "Do not buy it again" in str(caught.value)
+    assert again.task_id == task.task_id
+
+
+async def test_another_webhook_is_the_same_request(settings: Settings, sandbox: SandboxControl) -> None:
+    """Ours: who is told of a task does not change what is bought."""
+    async with serve(settings) as service:
+        first = await upscale(service)
+        again = await upscale(service, options=SubmitOptions(webhook_endpoint="http://127.0.0.1:9/hook"))
+    assert again.task_id == first.task_id
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_another_key_of_the_account_is_the_same_account(settings: Settings, sandbox: SandboxControl) -> None:
+    async with serve(settings) as service, serve(settings, key="sandbox-s3cr3t-key~new") as renewed:
+        first, again = await upscale(service), await upscale(renewed)
+        assert (await renewed.account()).spent_today_usd == (await service.account()).spent_today_usd
+    assert again.task_id == first.task_id
+    assert len(sandbox.tasks()) == 1
+
+
+async def test_an_account_without_an_id_is_told_apart_by_its_key(settings: Settings, sandbox: SandboxControl) -> None:
+    sandbox.set(shows_account_id=False)
+    async with serve(settings) as service, serve(settings, key="sandbox-s3cr3t-key~new") as renewed:
+        first, again = await upscale(service), await upscale(renewed)
+    assert again.task_id != first.task_id
+
+
+async def test_a_slash_at_the_end_of_the_base_url_changes_nothing(settings: Settings, sandbox: SandboxControl) -> None:
+    key = settings.api_key
+    assert key is not None
+    sandbox.set(shows_account_id=False)
+    ids = set[str | None]()
+    for base_url in (settings.base_url, f"{settings.base_url}/"):
+        service = open_service(settings.model_copy(update={"base_url": base_url}), key)
+        ids.add((await upscale(service)).task_id)
+        await service.close()
+    assert len(ids) == 1
+
+
+async def test_a_progress_report_that_fails_hides_no_task(settings: Settings, sandbox: SandboxControl) -> None:
+    async def fail(_task: object) -> None:
+        raise RuntimeError("no")
+
+    sandbox.set(polls=3)
+    async with serve(settings) as service:
+        task = await service.submit(MidjourneyUpscale(GRID, "3"), SubmitOptions(wait_s=10), on_poll=fail)
+    assert task.status == "completed"
+
+
+async def test_an_unknown_submission_is_never_bought_silently_however_old_it_is(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    assert settings.state_dir is not None
+    sandbox.fault("create", "cut")
+    async with serve(settings) as service:
+        with pytest.raises(OutcomeUnknownError):
+            await upscale(service)
+        with closing(sqlite3.connect(settings.state_dir / "ledger.sqlite3", isolation_level=None)) as ledger:
+            ledger.execute("UPDATE submissions SET created_at = created_at - 30 * 86400")
+        with pytest.raises(OutcomeUnknownError, match="it was interrupted"):
+            await upscale(service)
+    assert sandbox.tasks() == []
+
+
+async def test_an_id_of_another_submission_is_not_the_answer_to_this_one(
+    settings: Settings, sandbox: SandboxControl
+) -> None:
+    async with serve(settings) as service:
+        first = await upscale(service, "1")
+        body = f'{{"code": 200, "data": {{"task_id": "{first.task_id}"}}, "message": "success"}}'
+        sandbox.fault("create", "answer", status=200, body=body, when="after")
+        second = await upscale(service, "2")
+    assert {first.task_id, second.task_id} == {task["task_id"] for task in sandbox.tasks()}
+
+
+async def test_a_reply_without_end_hides_no_task(settings: Settings, sandbox: SandboxControl) -> None:
+    head = '{"code": 200, "data": {"task_id": "{task_id}", "x": "'
+    sandbox.fault("create", "answer", status=200, body=head + "y" * (40 << 20), when="after")
+    async with serve(settings) as service:
+        task = await upscale(service)
+        sandbox.fault("read", "stream", status=200, body="y" * 65536, bytes=1 << 30, times=3)
+        again = await upscale(service)
+    assert task.task_id == again.task_id == sandbox.tasks()[0]["task_id"]
