@@ -42,7 +42,7 @@ from tests.support.buying_model import (
 )
 from tests.support.services import GRID, serve, upscale
 
-EXAMPLES = int(os.environ.get("PIAPI_TEST_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("PIAPI_TEST_EXAMPLES", "16"))
 STEPS = int(os.environ.get("PIAPI_TEST_STEPS", "12"))
 KEYS = ("sandbox-x", "sandbox-x~2", "sandbox-y")
 _DAY_S = 86_400.0
