@@ -322,7 +322,8 @@ class SQLiteLedger(Ledger):
         if not is_same:
             raise LedgerError(
                 "The ledger was deleted or replaced while the server was running, and without it a task could be "
-                "bought twice. Nothing was submitted. Put the file back, or restart the server to begin a new one."
+                "bought twice. Nothing was submitted by this call. Put the file back; or call list_tasks to see what "
+                "was bought before, and restart the server to begin a new ledger."
             )
 
 
@@ -347,7 +348,8 @@ def _translate_errors() -> Generator[None]:
         reason = error.strerror if isinstance(error, OSError) else error  # an OSError's own text names the path
         raise LedgerError(
             f"The ledger cannot be written ({reason}), and without it a task could be bought twice. Nothing was "
-            "submitted. Free disk space, or set PIAPI_STATE_DIR to a folder that can be written."
+            "submitted by this call; list_tasks shows what was bought before. Free disk space, or set PIAPI_STATE_DIR "
+            "to a folder that can be written."
         ) from error
 
 

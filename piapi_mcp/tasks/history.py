@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
+from piapi_mcp.errors import LedgerError
 from piapi_mcp.ledger.ledger import Ledger, State, Submission
 from piapi_mcp.piapi.catalog import PRODUCTS
 from piapi_mcp.piapi.client import PiAPIClient
@@ -31,14 +32,17 @@ async def list_tasks(
 ) -> TaskList:
     """Return the newest *limit* tasks, only those of *status* where given. Lost submissions are searched for first.
 
+    Without a ledger that can be used, these are the tasks of PiAPI's history alone.
+
     Raises:
-        LedgerError: The ledger cannot be read.
         RefusedError: PiAPI does not show the history to this key.
         UnreachableError: PiAPI gave no usable answer.
     """
-    await _recover_lost(ledger, recovery)
+    submissions: list[Submission] = []
+    with contextlib.suppress(LedgerError):
+        await _recover_lost(ledger, recovery)
+        submissions = await ledger.recent(limit=limit, states=_states(status))
     rows = await client.read_history(page_size=max(_SMALLEST_PAGE, limit))
-    submissions = await ledger.recent(limit=limit, states=_states(status))
     by_task = {submission.task_id: submission for submission in submissions if submission.task_id}
     in_history = {row.task_id for row in rows}
     lines = [_line_of_row(row, by_task.get(row.task_id)) for row in rows]

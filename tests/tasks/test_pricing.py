@@ -140,7 +140,8 @@ async def test_a_ledger_that_cannot_be_written_refuses_before_buying(
             await upscale(service)
     assert str(caught.value) == (
         "The ledger cannot be written (File exists), and without it a task could be bought twice. Nothing was "
-        "submitted. Free disk space, or set PIAPI_STATE_DIR to a folder that can be written."
+        "submitted by this call; list_tasks shows what was bought before. Free disk space, or set PIAPI_STATE_DIR to a "
+        "folder that can be written."
     )
     assert sandbox.requests("create") == []
 
