@@ -19,6 +19,7 @@ import httpx
 
 from piapi_mcp.commands.verify_beliefs import Findings
 from piapi_mcp.piapi.catalog import TASK_ID_PATTERN
+from piapi_mcp.piapi.client import tls_context
 
 Json = dict[str, Any]
 
@@ -97,7 +98,7 @@ class Service:
         self.sleep = sleep
         # A loopback address is never behind a proxy. Redirects are not followed: the key must not travel elsewhere.
         is_loopback = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
-        self._http = httpx.Client(timeout=60, follow_redirects=False, trust_env=not is_loopback)
+        self._http = httpx.Client(timeout=60, follow_redirects=False, trust_env=not is_loopback, verify=tls_context())
 
     def __enter__(self) -> Self:
         return self

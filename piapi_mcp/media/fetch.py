@@ -7,10 +7,11 @@ that `ssrf` accepts, and to exactly the address that was checked, so that a host
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import BinaryIO
 
 import httpx
@@ -34,6 +35,12 @@ class FetchError(UnreachableError):
         super().__init__(f"The file could not be fetched: {reason}.")
         self.reason = reason
         """Why it failed, in a few words."""
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Load the certificates once for all fetchers: each load takes longer than a request."""
+    return httpx.create_ssl_context()
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ class Fetcher:
     @cached_property
     def _transport(self) -> httpx.AsyncHTTPTransport:
         # No connection is reused: httpx would reuse them by address, but one address may serve different hosts.
-        return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+        return httpx.AsyncHTTPTransport(verify=_tls_context(), limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def _total_size(response: httpx.Response, offset: int) -> int | None:

@@ -76,7 +76,7 @@ NO_CONFIG = TaskConfig()
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Load the certificates once: each load takes longer than a request, and every tenant has a client."""
     return httpx.create_ssl_context()
 
@@ -115,7 +115,7 @@ class PiAPIClient:
         is_loopback = httpx.URL(base_url).host in ("127.0.0.1", "localhost", "::1")
         # Redirects are not followed: the key must not travel to another host.
         self._http = httpx.AsyncClient(
-            timeout=_READ_TIMEOUT, follow_redirects=False, trust_env=not is_loopback, verify=_tls_context()
+            timeout=_READ_TIMEOUT, follow_redirects=False, trust_env=not is_loopback, verify=tls_context()
         )
 
     async def __aenter__(self) -> Self:
