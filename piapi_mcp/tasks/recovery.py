@@ -23,8 +23,8 @@ _MAX_READS = 50
 """How many tasks of the history one search reads."""
 _SKEW_S = 30.0
 """How far PiAPI's times may be off after both clocks were compared: the `Date` header counts whole seconds."""
-_CLOCK_SET_S = 3600.0
-"""How far this machine's clock may have been set since a marked submission."""
+_CLOCK_SET_S = 26 * 3600.0
+"""How far this machine's clock may have been set since a marked submission: by a wrong day and time zone."""
 _LONGEST_SUBMISSION_S = 180.0
 _FILE_PREFIX = "file"
 """Digests of files begin with it; version 0.1 wrote nothing else for a file."""

@@ -163,7 +163,7 @@ def answer_of(call: "Future[Answer]", *, within_s: float = _PATIENCE_S) -> Answe
     return call.result(within_s)
 
 
-def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 40) -> None:
     """Wait until *condition* is true, and return at once when it is.
 
     Raises:
