@@ -15,7 +15,10 @@ from piapi_mcp.sandbox.server import SandboxServer
 from tests.support.gate import Gate
 from tests.support.kills import REQUESTS, ServerProcess, answer_of, states, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the servers are started for POSIX systems here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the servers are started for POSIX systems here"),
+]
 
 REQUEST, OTHER_REQUEST = REQUESTS[:2]
 BOUND_S = 25.0

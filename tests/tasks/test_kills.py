@@ -16,7 +16,10 @@ from piapi_mcp.sandbox.server import SandboxServer
 from tests.support.gate import Gate
 from tests.support.kills import REQUESTS, ServerProcess, answer_of, outcome, states, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process and let it go on")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process and let it go on"),
+]
 
 HOUR_S = 3600.0
 ORIGIN_READ = "GET /api/v1/task/"
